@@ -1,0 +1,96 @@
+"""Every error of the control plane, in one tree.
+
+BaalError                   str() is for the log; never shown to a Telegram user
+├── BadSettings             the operator's configuration; the text names the setting and what to do
+├── Undecryptable           a stored secret does not open with any key of BOT_ENCRYPTION_KEY
+├── Refused                 the person cannot have this now; `hint` is the key of the text that says why
+├── LibertAIUnreachable     the account or model service did not answer
+├── MachineError
+│   ├── NoCapacity          the provider has no machine to rent
+│   ├── NotReached          the machine did not come up in time
+│   ├── NotStarted          the agent did not start; `log` holds its last lines
+│   └── NotProved           the agent runs but is not who or what it should be
+└── AgentError
+    ├── AgentOffline        no connection, or it broke
+    ├── AgentBusy           it answered that it takes no turn now (draining)
+    └── AgentRefused        it answered with an error of the protocol
+"""
+
+
+class BaalError(Exception):
+    """Base of all."""
+
+
+class BadSettings(BaalError):
+    """The operator's configuration cannot be used; the text says which setting and what to write."""
+
+
+class Undecryptable(BaalError):
+    """A secret in the database opens with none of the keys in BOT_ENCRYPTION_KEY."""
+
+
+class Refused(BaalError):
+    """The person cannot have this now. `hint` names the text shown to them, `values` what it mentions."""
+
+    def __init__(self, hint: str, **values: str | int) -> None:
+        super().__init__(hint)
+        self.hint = hint
+        self.values = values
+
+
+class LibertAIUnreachable(BaalError):
+    """The account or model service did not answer, or answered nonsense."""
+
+
+class MachineError(BaalError):
+    """Something about a machine; `code` is the key of the text for its owner."""
+
+    code = "failed"
+
+
+class NoCapacity(MachineError):
+    """The provider has no machine to rent."""
+
+    code = "no-capacity"
+
+
+class NotReached(MachineError):
+    """The machine did not come up in time."""
+
+    code = "not-reached"
+
+
+class NotStarted(MachineError):
+    """The agent did not start. `log` holds its last lines, for the operator."""
+
+    code = "not-started"
+
+    def __init__(self, text: str, *, log: str = "") -> None:
+        super().__init__(text)
+        self.log = log
+
+
+class NotProved(MachineError):
+    """The agent answers, but not as the agent and release that were wanted."""
+
+    code = "not-proved"
+
+
+class AgentError(BaalError):
+    """Talking to an agent failed."""
+
+
+class AgentOffline(AgentError):
+    """No connection to the agent, or it broke in the middle."""
+
+
+class AgentBusy(AgentError):
+    """The agent takes no turn at the moment; ask again."""
+
+
+class AgentRefused(AgentError):
+    """The agent refused the call; `kind` is the refusal's."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind

@@ -1,0 +1,78 @@
+"""The port that runs an agent on a machine."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from bot.machines.provider import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What should run: a release and its configuration."""
+
+    release: str
+    name: str
+    job: str
+    model: str
+    secret: SecretStr
+    llm_base_url: str
+    llm_api_key: SecretStr
+
+    def environment(self) -> dict[str, str]:
+        """The agent's settings (`agent.settings`), secrets in clear: for a process or container, never for a log."""
+        return {
+            "AGENT_NAME": self.name,
+            "AGENT_JOB": self.job,
+            "AGENT_MODEL": self.model,
+            "AGENT_SECRET": self.secret.get_secret_value(),
+            "AGENT_RELEASE": self.release,
+            "LLM_BASE_URL": self.llm_base_url,
+            "LLM_API_KEY": self.llm_api_key.get_secret_value(),
+        }
+
+    def fingerprint(self) -> str:
+        """Changes with anything in it; tells nothing of the secrets (SHA-256)."""
+        words = json.dumps(self.environment(), sort_keys=True).encode()
+        return hashlib.sha256(words).hexdigest()
+
+
+class RunState(StrEnum):
+    """Whether the agent on a machine runs."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is on a machine. `fingerprint` is of the spec that was started, `url` where it answers."""
+
+    state: RunState
+    fingerprint: str | None = None
+    url: str | None = None
+
+
+class Engine(Protocol):
+    """Runs one agent per machine. Every call may happen twice: the second one is harmless."""
+
+    async def run(self, place: Place, spec: Spec) -> str:
+        """Have exactly this spec running; the URL where it answers.
+
+        What runs already is kept, what runs otherwise is replaced; its data stays. `NotStarted` (with the log) if it
+        does not stay up until it answers `/health`.
+        """
+
+    async def inspect(self, place: Place) -> Inspection:
+        """What is there now."""
+
+    async def logs(self, place: Place, lines: int = 50) -> str:
+        """The last lines it wrote; empty if there are none."""
+
+    async def remove(self, place: Place) -> None:
+        """Stop it (first asked, then forced). Its data stays with the machine."""

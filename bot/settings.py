@@ -1,0 +1,121 @@
+"""The control plane's settings: the one module of the bot that reads the environment."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from cryptography.fernet import Fernet
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bot.errors import BadSettings
+
+FALLBACK_MODELS = ("qwen3.6-35b-a3b", "glm-5.2", "gemma-4-31b-it", "deepseek-v4-flash", "hermes-3-8b-tee")
+
+
+class ProviderName(StrEnum):
+    """Where machines come from."""
+
+    LOCAL = "local"
+
+
+class EngineName(StrEnum):
+    """What runs agents on a machine."""
+
+    PROCESS = "process"
+
+
+class Settings(BaseSettings):
+    """Read from the environment and, below it, from `.env`. `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    telegram_bot_token: SecretStr
+    telegram_api_base: str = "https://api.telegram.org"
+    bot_encryption_key: SecretStr
+    """One Fernet key, or several separated by commas: the first encrypts, all decrypt (rotation)."""
+
+    libertai_api_key: SecretStr = SecretStr("")
+    libertai_gateway: str = "https://api.libertai.io"
+    libertai_account: str = "https://inference.api.libertai.io"
+    llm_base_url: str = ""
+    """OpenAI-compatible base URL that agents use; empty: `libertai_gateway`/v1."""
+    model_prices_url: str = (
+        "https://api2.aleph.im/api/v0/aggregates/0xe1F7220D201C64871Cefb25320a8a588393eE508.json?keys=LTAI_PRICING"
+    )
+    """Public catalogue with prices and capabilities of LibertAI's models; empty: none is asked."""
+    default_models: Annotated[tuple[str, ...], NoDecode] = FALLBACK_MODELS
+    """Preferred models, best first, separated by commas."""
+
+    data_dir: Path = Path("data")
+    database_url: str = ""
+    """SQLAlchemy URL; empty: SQLite in `data_dir`."""
+
+    provider: ProviderName = ProviderName.LOCAL
+    engine: EngineName = EngineName.PROCESS
+    agent_release: str = "dev"
+    """What agents should run: an image by digest, or any label with the process engine."""
+
+    free_tier_daily_messages: int = Field(default=50, ge=0)
+    max_agents_per_user: int = Field(default=3, ge=0)
+    log_level: str = "INFO"
+
+    @field_validator("default_models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("telegram_bot_token")
+    @classmethod
+    def _looks_like_a_token(cls, value: SecretStr) -> SecretStr:
+        bot_id, _, rest = value.get_secret_value().partition(":")
+        if not bot_id.isdigit() or not rest:
+            raise ValueError("is not a bot token (digits, a colon, letters); @BotFather gives one")
+        return value
+
+    @field_validator("bot_encryption_key")
+    @classmethod
+    def _opens(cls, value: SecretStr) -> SecretStr:
+        for key in encryption_keys(value):
+            try:
+                Fernet(key)
+            except ValueError:
+                raise ValueError("is not a Fernet key; `baal new-key` prints one") from None
+        return value
+
+    @property
+    def inference_url(self) -> str:
+        """OpenAI-compatible base URL, without a slash at its end."""
+        return (self.llm_base_url or f"{self.libertai_gateway}/v1").rstrip("/")
+
+    @property
+    def database(self) -> str:
+        """URL of the bot's own database."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.resolve() / 'baal.sqlite'}"
+
+    @property
+    def durable_database(self) -> str:
+        """URL of the durable engine's database; disposable."""
+        if self.database_url.startswith("postgresql"):
+            return self.database_url.replace("+asyncpg", "").replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"sqlite:///{self.data_dir.resolve() / 'durable.sqlite'}"
+
+
+def encryption_keys(value: SecretStr) -> list[str]:
+    """The Fernet keys in a BOT_ENCRYPTION_KEY, the encrypting one first."""
+    return [part.strip() for part in value.get_secret_value().split(",")]
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read and check; `BadSettings` names each wrong setting in the environment's spelling, never its value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise BadSettings("\n".join(_complaint(problem) for problem in error.errors(include_input=False))) from None
+
+
+def _complaint(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"]).upper()
+    if problem["type"] == "missing":
+        return f"{name} is not set. See .env.example."
+    return f"{name} {problem['msg'].removeprefix('Value error, ')}"

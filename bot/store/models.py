@@ -1,0 +1,237 @@
+"""The bot's tables: the truth about users, agents, machines and messages. Times are Unix seconds (float, UTC)."""
+
+import secrets
+import string
+import time
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Column, Enum, Index, text
+from sqlmodel import Field, SQLModel
+
+LINK_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_link() -> str:
+    """A link id nobody guesses: 12 base62 characters, 71 bits."""
+    return "".join(secrets.choice(LINK_ALPHABET) for _ in range(12))
+
+
+def new_machine_id() -> str:
+    """Our own name for a machine, fixed before anything is paid for."""
+    return f"m-{secrets.token_hex(8)}"
+
+
+def _telegram_id(*, primary_key: bool = False, index: bool = False) -> Column[int]:
+    # Telegram ids pass 2**31.
+    return Column(BigInteger, primary_key=primary_key, index=index, autoincrement=False, nullable=False)
+
+
+def _word(words: type[StrEnum], *, index: bool = False) -> Column[StrEnum]:
+    # As text, not as a Postgres enum type: a new word then needs no migration.
+    stored = Enum(words, native_enum=False, length=16, values_callable=lambda members: [word.value for word in members])
+    return Column(stored, nullable=False, index=index)
+
+
+def _open_rows(name: str, column: str, condition: str) -> Index:
+    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+class Wanted(StrEnum):
+    """What an agent's owner wants of it."""
+
+    ON = "on"
+    DELETED = "deleted"
+
+
+class Phase(StrEnum):
+    """What was last observed of an agent, in the order of a deployment."""
+
+    WAITING = "waiting"
+    RENTING = "renting"
+    REACHING = "reaching"
+    STARTING = "starting"
+    PROVING = "proving"
+    RUNNING = "running"
+    FAILED = "failed"
+    DELETING = "deleting"
+    GONE = "gone"
+
+
+class MachineState(StrEnum):
+    """A machine's life in our books. It leaves them (`gone`) only when the provider no longer lists it."""
+
+    INTENT = "intent"
+    RENTED = "rented"
+    ACTIVE = "active"
+    DOOMED = "doomed"
+    GONE = "gone"
+
+
+class UpdateState(StrEnum):
+    """An update from Telegram: kept until it is handled."""
+
+    NEW = "new"
+    DONE = "done"
+
+
+class TurnState(StrEnum):
+    """A message for an agent: from accepted to answered."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class DraftStep(StrEnum):
+    """Where a person is in the wizard."""
+
+    NAME = "name"
+    JOB = "job"
+    MODEL = "model"
+    CHECK = "check"
+
+
+class User(SQLModel, table=True):
+    """A person who wrote to the bot."""
+
+    id: int = Field(sa_column=_telegram_id(primary_key=True))
+    name: str = ""
+    language: str = ""
+    sealed_key: str | None = None
+    """Their LibertAI key, encrypted."""
+    key_hint: str | None = None
+    """Its last four characters, to be shown."""
+    created_at: float = Field(default_factory=time.time)
+
+
+class Agent(SQLModel, table=True):
+    """An agent: what is wanted of it, and what was observed.
+
+    `generation` counts the wishes; a wish is fulfilled when `observed_generation` has caught up. `attempt` counts the
+    tries at one wish, `next_at` holds back the next. `lease_owner` may work on it until `lease_until`.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    owner_id: int = Field(sa_column=_telegram_id(index=True))
+    link: str = Field(default_factory=new_link, unique=True, index=True)
+    name: str
+    job: str
+    model: str
+    sealed_secret: str
+    release: str
+
+    wanted: Wanted = Field(default=Wanted.ON, sa_column=_word(Wanted))
+    generation: int = 1
+    observed_generation: int = 0
+    phase: Phase = Field(default=Phase.WAITING, sa_column=_word(Phase))
+    attempt: int = 1
+    next_at: float = 0
+    error: str | None = None
+    """Key of the text for its owner: why the last attempt failed."""
+    error_code: str | None = None
+    """Four characters that owner and log share."""
+    deploy_started_at: float = Field(default_factory=time.time)
+    lease_owner: str | None = None
+    lease_until: float = 0
+
+    card_chat_id: int | None = Field(default=None, sa_type=BigInteger)
+    card_message_id: int | None = None
+    card_open: bool = False
+    """The card has not yet shown how the wish ended."""
+    created_at: float = Field(default_factory=time.time)
+
+
+class Machine(SQLModel, table=True):
+    """A machine that is or was rented. Rows stay, as tombstones."""
+
+    id: str = Field(default_factory=new_machine_id, primary_key=True)
+    agent_id: int = Field(index=True)
+    provider: str
+    state: MachineState = Field(default=MachineState.INTENT, sa_column=_word(MachineState, index=True))
+    url: str | None = None
+    """Where its agent answers."""
+    created_at: float = Field(default_factory=time.time)
+    gone_at: float | None = None
+
+
+class Draft(SQLModel, table=True):
+    """A wizard in the middle: one per person. Expires after a day."""
+
+    user_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    chat_id: int = Field(sa_type=BigInteger)
+    step: DraftStep = Field(default=DraftStep.NAME, sa_column=_word(DraftStep))
+    name: str = ""
+    job: str = ""
+    model: str = ""
+    link: str = Field(default_factory=new_link)
+    """The link of the agent to be: pressing Deploy twice makes one agent."""
+    message_id: int | None = None
+    """The wizard's one message."""
+    last_update_id: int = 0
+    """The update that changed it last: the same update never changes it twice."""
+    updated_at: float = Field(default_factory=time.time)
+
+
+class Chat(SQLModel, table=True):
+    """What a chat is doing: whom its plain messages go to, and whether the next one is a key."""
+
+    id: int = Field(sa_column=_telegram_id(primary_key=True))
+    agent_id: int | None = None
+    key_wanted_until: float = 0
+
+
+class Update(SQLModel, table=True):
+    """The inbox: an update as Telegram sent it (keys cut out and sealed), stored before it is acknowledged."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (_open_rows("ix_inbox_open", "update_id", "state = 'new'"),)
+
+    update_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    chat_id: int | None = Field(default=None, sa_type=BigInteger)
+    payload: str
+    sealed_key: str | None = None
+    state: UpdateState = Field(default=UpdateState.NEW, sa_column=_word(UpdateState))
+    received_at: float = Field(default_factory=time.time)
+
+
+class Turn(SQLModel, table=True):
+    """One message to an agent and how far its answer got. The id is the same on the agent: asking twice is one run."""
+
+    __table_args__ = (_open_rows("ix_turn_open", "chat_id", "state IN ('queued', 'running')"),)
+
+    id: str = Field(primary_key=True)
+    agent_id: int = Field(index=True)
+    chat_id: int = Field(sa_type=BigInteger)
+    user_id: int = Field(sa_type=BigInteger)
+    message_id: int
+    """The person's message that asks."""
+    message: str
+    sequence: int = Field(sa_type=BigInteger)
+    """Order within the chat: the update id."""
+    state: TurnState = Field(default=TurnState.QUEUED, sa_column=_word(TurnState))
+    retry: bool = False
+    """Run it again although it has ended."""
+    seen: int = 0
+    """With `retry`: the last event number of the run before."""
+    answer_ids: str = ""
+    """Telegram message ids of the answer so far, joined by commas."""
+    charged_day: str | None = None
+    """The day whose free messages it counts to."""
+    created_at: float = Field(default_factory=time.time)
+
+
+class DailyUsage(SQLModel, table=True):
+    """Free messages of a person on a day (UTC, ISO)."""
+
+    user_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    day: str = Field(primary_key=True)
+    messages: int = 0
+
+
+class Kept(SQLModel, table=True):
+    """Last good answers of services that may be away, as JSON."""
+
+    name: str = Field(primary_key=True)
+    value: str
+    at: float = Field(default_factory=time.time)
