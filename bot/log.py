@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 
-TOKEN = re.compile(r"\b\d{5,}:[A-Za-z0-9_-]{30,}")
+TOKEN = re.compile(r"(?<!\d)\d{3,}:[A-Za-z0-9_-]{20,}")
 KEY = re.compile(r"\bLTAI_[A-Za-z0-9_-]+")
 NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "sqlalchemy.engine", "asyncio", "dbos")
 

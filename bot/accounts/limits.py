@@ -58,5 +58,10 @@ class Limits:
             used = (await session.exec(query)).first() or 0
         return Allowance(used=used, limit=self._limit, refill_seconds=int(86_400 - self._clock() % 86_400))
 
+    def refill(self) -> dict[str, int]:
+        """What a person without free messages is told: the limit, and the time until midnight UTC."""
+        seconds = int(86_400 - self._clock() % 86_400)
+        return {"limit": self._limit, "hours": seconds // 3600, "minutes": seconds % 3600 // 60}
+
     def _today(self) -> str:
         return dt.datetime.fromtimestamp(self._clock(), dt.UTC).date().isoformat()

@@ -72,6 +72,8 @@ class UpdateState(StrEnum):
 
     NEW = "new"
     DONE = "done"
+    FAILED = "failed"
+    """Our fault; kept whole, the person can have it handled again."""
 
 
 class TurnState(StrEnum):
@@ -132,6 +134,8 @@ class Agent(SQLModel, table=True):
     error_code: str | None = None
     """Four characters that owner and log share."""
     deploy_started_at: float = Field(default_factory=time.time)
+    ready_at: float | None = None
+    """When it first proved to work. From then on its machine holds a conversation that must not be lost."""
     lease_owner: str | None = None
     lease_until: float = 0
 

@@ -1,0 +1,102 @@
+"""The agent's settings; the one module that reads the environment."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent.errors import BadSettings
+
+_SECRETS = ("AGENT_SECRET", "LLM_API_KEY")
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _fits_a_header(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be printable ASCII without spaces")
+    return secret
+
+
+_OneLine = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_one_line)
+]
+_HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of the same name in capitals; an empty variable counts as missing."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="forbid")
+
+    agent_name: _OneLine
+    agent_job: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50_000)]
+    agent_model: _OneLine
+    agent_secret: Annotated[_HeaderSecret, Field(min_length=16)]
+    agent_release: _OneLine = "dev"
+    agent_data: Path
+
+    llm_base_url: HttpUrl = HttpUrl("https://api.libertai.io/v1")
+    llm_api_key: Annotated[_HeaderSecret, Field(min_length=1)]
+
+    agent_host: _OneLine = "127.0.0.1"
+    agent_port: int = Field(default=8080, ge=0, le=65535)
+    agent_fd: int | None = Field(default=None, ge=0)
+
+    agent_history_messages: int = Field(default=100, ge=1, le=10_000)
+    # With the completion below it fits the smallest window LibertAI serves, 16,000 tokens.
+    agent_context_tokens: int = Field(default=11_000, ge=256)
+    agent_max_tokens: int = Field(default=4_096, ge=16)
+    agent_turn_seconds: float = Field(default=600, gt=0)
+    agent_concurrent_turns: int = Field(default=64, ge=1)
+    agent_drain_seconds: float = Field(default=20, ge=0)
+
+    agent_keepalive_seconds: float = Field(default=15, gt=0)
+    agent_coalesce_seconds: float = Field(default=0.06, ge=0)
+    agent_retry_pause_seconds: float = Field(default=1, ge=0)
+
+
+def read_settings() -> Settings:
+    """Read the environment and take the secrets out of it, so that no child process inherits them."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BadSettings(_problems(error)) from None  # the cause would print the values
+    finally:
+        for name in _SECRETS:
+            os.environ.pop(name, None)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Open the port, or adopt the listening socket of `AGENT_FD`."""
+    if settings.agent_fd is not None:
+        return _adopt(settings.agent_fd)
+    try:
+        return socket.create_server((settings.agent_host, settings.agent_port), backlog=512)
+    except OSError as error:
+        address = f"{settings.agent_host}:{settings.agent_port}"
+        raise BadSettings(f"AGENT_HOST, AGENT_PORT: cannot listen on {address}: {error.strerror}") from error
+
+
+def _adopt(number: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=number)
+    except OSError as error:
+        raise BadSettings(f"AGENT_FD: {number} is not an inherited socket: {error.strerror}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(_problem(problem) for problem in error.errors(include_input=False, include_url=False))
+
+
+def _problem(problem: Any) -> str:
+    name = str(problem["loc"][0]).upper()
+    return f"{name}: is missing" if problem["type"] == "missing" else f"{name}: {problem['msg']}"

@@ -1,0 +1,225 @@
+"""What an agent keeps: messages, turns and their events in one SQLite file.
+
+The schema is sqlmodel's; the statements are raw, since they run for every piece of every answer (a sqlmodel write
+costs 40 times as much). There is one writer, on the event loop's thread: at synchronous=NORMAL a commit is cheaper
+than handing it to another thread. What one round of the loop writes is committed together.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import registry
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlmodel import Field, Index, SQLModel
+
+from agent.errors import BadSettings
+
+KEEP_TURNS_SECONDS = 7 * 24 * 3600
+"""How long a client may take to fetch the end of a turn."""
+
+
+class Speaker(StrEnum):
+    """Who said a message."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class TurnState(StrEnum):
+    """How far a turn is. Why it failed is told by its last event."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+# A registry of our own: the default one is shared by everything in the process that uses sqlmodel.
+class _Table(SQLModel, registry=registry()):
+    pass
+
+
+class TurnRow(_Table, table=True):
+    """A turn. Its events up to number `base` are void: it was run again."""
+
+    __tablename__ = "turn"
+    __table_args__ = (Index("turn_by_state", "state"), Index("turn_by_chat", "chat_id"))
+
+    id: str = Field(primary_key=True)
+    chat_id: str
+    state: str
+    base: int = 0
+    created: float
+
+
+class EventRow(_Table, table=True):
+    """An event of a turn, encoded for the wire."""
+
+    __tablename__ = "event"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    turn_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    line: str
+
+
+class MessageRow(_Table, table=True):
+    """A message of a chat's history."""
+
+    __tablename__ = "message"
+    __table_args__ = (Index("message_by_chat", "chat_id", "id"), Index("message_by_turn", "turn_id"))
+
+    id: int | None = Field(default=None, primary_key=True)
+    chat_id: str
+    turn_id: str
+    speaker: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """A turn as the store knows it."""
+
+    id: str
+    chat_id: str
+    state: TurnState
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that was said in a chat."""
+
+    speaker: Speaker
+    text: str
+
+
+class Store:
+    """The one writer of the agent's database."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the database in this folder, or create it; `BadSettings` if that cannot be done."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._database = _open(folder / "agent.db")
+        except (OSError, sqlite3.Error) as error:
+            raise BadSettings(f"AGENT_DATA: cannot use {folder}: {error}") from error
+        self._waiting: list[Callable[[], None]] = []
+
+    def close(self) -> None:
+        """Commit what is open, and close."""
+        self._commit()
+        self._database.close()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back when everything written so far is committed, in the next round of the event loop."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._commit)
+        self._waiting.append(callback)
+
+    def _commit(self) -> None:
+        callbacks, self._waiting = self._waiting, []
+        try:
+            self._database.commit()
+        finally:  # a full disk must not silence an answer that exists
+            for callback in callbacks:
+                callback()
+
+    def add_turn(self, turn_id: str, chat_id: str) -> None:
+        """Keep that a turn was accepted, before anything is answered."""
+        self._database.execute(
+            "INSERT INTO turn (id, chat_id, state, base, created) VALUES (?, ?, ?, 0, ?)",
+            (turn_id, chat_id, TurnState.RUNNING.value, time.time()),
+        )
+        self._database.commit()
+
+    def rerun_turn(self, turn_id: str, base: int) -> None:
+        """Make a failed turn a running one; its events so far are void."""
+        self._database.execute("DELETE FROM event WHERE turn_id = ?", (turn_id,))
+        self._database.execute(
+            "UPDATE turn SET state = ?, base = ? WHERE id = ?", (TurnState.RUNNING.value, base, turn_id)
+        )
+
+    def end_turn(self, turn_id: str, state: TurnState) -> None:
+        """Keep how a turn ended."""
+        self._database.execute("UPDATE turn SET state = ? WHERE id = ?", (state.value, turn_id))
+
+    def find_turn(self, turn_id: str) -> StoredTurn | None:
+        """Find a turn by its id."""
+        row = self._database.execute("SELECT id, chat_id, state, base FROM turn WHERE id = ?", (turn_id,)).fetchone()
+        return row and StoredTurn(row[0], row[1], TurnState(row[2]), row[3])
+
+    def running_turns(self) -> list[StoredTurn]:
+        """List the turns that never ended."""
+        rows = self._database.execute(
+            "SELECT id, chat_id, state, base FROM turn WHERE state = ? ORDER BY created", (TurnState.RUNNING.value,)
+        )
+        return [StoredTurn(row[0], row[1], TurnState(row[2]), row[3]) for row in rows]
+
+    def drop_old_turns(self) -> None:
+        """Forget ended turns that nobody will ask for again. The history is not touched."""
+        old = "state != ? AND created < ?"
+        bounds = (TurnState.RUNNING.value, time.time() - KEEP_TURNS_SECONDS)
+        self._database.execute(f"DELETE FROM event WHERE turn_id IN (SELECT id FROM turn WHERE {old})", bounds)  # noqa: S608 - a constant
+        self._database.execute(f"DELETE FROM turn WHERE {old}", bounds)  # noqa: S608 - a constant
+        self._database.commit()
+
+    def add_event(self, turn_id: str, seq: int, line: str) -> None:
+        """Keep an encoded event."""
+        self._database.execute("INSERT INTO event (turn_id, seq, line) VALUES (?, ?, ?)", (turn_id, seq, line))
+
+    def events(self, turn_id: str) -> list[str]:
+        """List a turn's encoded events in their order."""
+        rows = self._database.execute("SELECT line FROM event WHERE turn_id = ? ORDER BY seq", (turn_id,))
+        return [row[0] for row in rows]
+
+    def add_message(self, turn_id: str, chat_id: str, message: Message) -> None:
+        """Append to a chat's history."""
+        self._database.execute(
+            "INSERT INTO message (chat_id, turn_id, speaker, text) VALUES (?, ?, ?, ?)",
+            (chat_id, turn_id, message.speaker.value, message.text),
+        )
+
+    def drop_messages(self, turn_id: str) -> None:
+        """Take out of the history what a turn put into it."""
+        self._database.execute("DELETE FROM message WHERE turn_id = ?", (turn_id,))
+
+    def recent_messages(self, chat_id: str, limit: int) -> list[Message]:
+        """List the last messages of a chat, oldest first; the cost does not grow with the chat."""
+        rows = self._database.execute(
+            "SELECT speaker, text FROM message WHERE chat_id = ? ORDER BY id DESC LIMIT ?", (chat_id, limit)
+        ).fetchall()
+        return [Message(Speaker(speaker), text) for speaker, text in reversed(rows)]
+
+    def forget_chat(self, chat_id: str) -> None:
+        """Erase what was said in a chat. Its turns stay known by id: asked for again, they must not run again."""
+        self._database.execute("DELETE FROM message WHERE chat_id = ?", (chat_id,))
+        self._database.execute(
+            "DELETE FROM event WHERE turn_id IN (SELECT id FROM turn WHERE chat_id = ?) "
+            "AND seq < (SELECT max(seq) FROM event AS later WHERE later.turn_id = event.turn_id)",
+            (chat_id,),
+        )
+        self._database.commit()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # The timeout lets a process that is just leaving go first.
+    database = sqlite3.connect(path, timeout=5)
+    # EXCLUSIVE: a second process on the same folder would call our running turns interrupted. Also needs no -shm file.
+    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
+        database.execute(f"PRAGMA {pragma}")
+    for table in _Table.metadata.sorted_tables:
+        _create(database, CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            _create(database, CreateIndex(index, if_not_exists=True))
+    database.commit()
+    return database
+
+
+def _create(database: sqlite3.Connection, statement: CreateTable | CreateIndex) -> None:
+    database.execute(str(statement.compile(dialect=sqlite.dialect())))

@@ -1,0 +1,247 @@
+"""Run each turn once, in a task of its own; in one chat in the order of arrival, in different chats at the same time.
+
+A turn belongs to the agent, not to the request that asked for it: a lost connection stops nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from uuid import uuid4
+
+from agent import log
+from agent.errors import Refused, TurnFailed
+from agent.events import EventLog, failed
+from agent.loop import Loop
+from agent.protocol import ChatRequest, Done, ErrorKind, Failed, Notice, Restart, Text, Usage
+from agent.store import Message, Speaker, Store, StoredTurn, TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of turns, in seconds and numbers."""
+
+    concurrent: int
+    turn_seconds: float
+    coalesce_seconds: float
+
+
+class Turn:
+    """A turn that waits or runs: the answer it collects, and the events it emits."""
+
+    def __init__(self, request: ChatRequest, events: EventLog, coalesce: float) -> None:
+        self.id = events.turn_id
+        self.chat_id = request.chat_id
+        self.message = request.message
+        self.events = events
+        self.text = ""
+        self.task: asyncio.Task[Usage] | None = None
+        self.halted_by = ErrorKind.INTERRUPTED
+        self._coalesce = coalesce
+        self._held: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def say(self, text: str) -> None:
+        """Append to the answer: the first piece goes out at once, what follows soon after goes out together."""
+        self._held.append(text)
+        if self._timer is None:
+            self._send_held()
+
+    def restart(self) -> None:
+        """Take back what was said."""
+        self.settle()
+        if self.text:
+            self.events.emit(Restart(seq=self.events.last + 1))
+        self.text = ""
+
+    def notice(self, text: str) -> None:
+        """Tell the person something that is not part of the answer."""
+        self.settle()
+        self.events.emit(Notice(seq=self.events.last + 1, text=text))
+
+    def settle(self) -> None:
+        """Send what is held back now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._emit_held()
+
+    def _send_held(self) -> None:
+        self._timer = None
+        if self._held:
+            self._emit_held()
+            self._timer = asyncio.get_running_loop().call_later(self._coalesce, self._send_held)
+
+    def _emit_held(self) -> None:
+        if not self._held:
+            return
+        text = "".join(self._held)
+        self._held.clear()
+        self.text += text
+        self.events.emit(Text(seq=self.events.last + 1, text=text))
+
+
+class Turns:
+    """Owns every turn from its acceptance to its last event."""
+
+    def __init__(self, store: Store, loop: Loop, limits: Limits) -> None:
+        self.draining = False
+        self._store = store
+        self._loop = loop
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.concurrent)
+        self._live: dict[str, Turn] = {}
+        self._queues: dict[str, deque[Turn]] = {}  # the first of each runs
+
+    @property
+    def running(self) -> int:
+        """How many turns wait or run."""
+        return len(self._live)
+
+    def submit(self, request: ChatRequest) -> EventLog:
+        """Start a turn, or find the one of this id; return its events."""
+        turn_id = request.turn_id or uuid4().hex
+        live = self._live.get(turn_id)
+        stored = self._store.find_turn(turn_id)
+        if stored is None:
+            return self._start(request, turn_id)
+        if stored.chat_id != request.chat_id:
+            raise Refused(409, "other_chat", "This turn_id belongs to another chat. Choose a new one for a new turn.")
+        return live.events if live else self._past(request, stored)
+
+    def recover(self) -> None:
+        """Say of the turns that were running when the agent died that they were interrupted."""
+        for stored in self._store.running_turns():
+            events = EventLog.of_past_turn(self._store, stored.id, base=stored.base)
+            self._end(events, failed(ErrorKind.INTERRUPTED, events.last + 1))
+            log.warning("turn interrupted", turn=stored.id)
+        self._store.drop_old_turns()
+
+    def stop(self, chat_id: str) -> bool:
+        """Stop the turn that runs in a chat; its text so far stands."""
+        queue = self._queues.get(chat_id)
+        if queue:
+            _halt(queue[0], ErrorKind.STOPPED)
+        return bool(queue)
+
+    async def forget(self, chat_id: str) -> None:
+        """Stop all turns of a chat and erase what was said in it."""
+        await self._halt_all([self._queues.get(chat_id, deque())], ErrorKind.STOPPED)
+        self._store.forget_chat(chat_id)
+        log.info("chat forgotten", chat=chat_id)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new turns, give the others this long to end, then interrupt them."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                while tasks := _tasks(self._queues.values()):
+                    await asyncio.wait(tasks)
+        except TimeoutError:
+            await self._halt_all(list(self._queues.values()), ErrorKind.INTERRUPTED)
+
+    def _start(self, request: ChatRequest, turn_id: str) -> EventLog:
+        self._refuse_if_draining()
+        self._store.add_turn(turn_id, request.chat_id)
+        return self._enqueue(request, EventLog(self._store, turn_id))
+
+    def _past(self, request: ChatRequest, stored: StoredTurn) -> EventLog:
+        past = EventLog.of_past_turn(self._store, stored.id, base=stored.base)
+        final = past.so_far().final
+        if not (request.retry and isinstance(final, Failed) and final.retryable):
+            return past
+        self._refuse_if_draining()
+        self._store.rerun_turn(stored.id, past.last)
+        events = EventLog(self._store, stored.id, base=past.last)
+        if past.spoke():
+            events.emit(Restart(seq=events.last + 1))
+        return self._enqueue(request, events)
+
+    def _refuse_if_draining(self) -> None:
+        if self.draining:
+            raise Refused(503, "draining", "This agent is about to stop. Ask again in a few seconds.")
+
+    def _enqueue(self, request: ChatRequest, events: EventLog) -> EventLog:
+        turn = Turn(request, events, self._limits.coalesce_seconds)
+        self._live[turn.id] = turn
+        queue = self._queues.setdefault(turn.chat_id, deque())
+        queue.append(turn)
+        if len(queue) == 1:
+            self._launch(turn)
+        return events
+
+    def _launch(self, turn: Turn) -> None:
+        turn.task = asyncio.create_task(self._run(turn))
+        # A callback also hears of a task that is cancelled before its first step.
+        turn.task.add_done_callback(partial(self._ended, turn))
+
+    async def _run(self, turn: Turn) -> Usage:
+        async with self._slots, asyncio.timeout(self._limits.turn_seconds):
+            # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
+            self._store.drop_messages(turn.id)
+            self._store.add_message(turn.id, turn.chat_id, Message(Speaker.USER, turn.message))
+            return await self._loop.answer(turn.id, turn.chat_id, turn)
+
+    def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
+        turn.settle()
+        kind = _failure(turn, task)
+        if turn.text.strip() and kind in (None, ErrorKind.STOPPED):
+            self._store.add_message(turn.id, turn.chat_id, Message(Speaker.ASSISTANT, turn.text.rstrip()))
+        if kind is ErrorKind.TOO_LONG:  # kept, it would make every later turn too long
+            self._store.drop_messages(turn.id)
+        number = turn.events.last + 1
+        self._end(turn.events, failed(kind, number) if kind else Done(seq=number, usage=task.result()))
+        log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
+        self._leave(turn)
+
+    def _end(self, events: EventLog, final: Done | Failed) -> None:
+        self._store.end_turn(events.turn_id, TurnState.DONE if isinstance(final, Done) else TurnState.FAILED)
+        events.end(final)
+
+    def _leave(self, turn: Turn) -> None:
+        del self._live[turn.id]
+        queue = self._queues[turn.chat_id]
+        queue.remove(turn)
+        if not queue:
+            del self._queues[turn.chat_id]
+        elif queue[0].task is None:
+            self._launch(queue[0])
+
+    async def _halt_all(self, queues: list[deque[Turn]], kind: ErrorKind) -> None:
+        tasks = _tasks(queues)
+        for queue in queues:
+            for waiting in list(islice(queue, 1, None)):
+                self._end(waiting.events, failed(kind, waiting.events.last + 1))
+                self._leave(waiting)
+            if queue:
+                _halt(queue[0], kind)
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _tasks(queues: Iterable[deque[Turn]]) -> list[asyncio.Task[Usage]]:
+    return [queue[0].task for queue in queues if queue and queue[0].task]
+
+
+def _halt(turn: Turn, kind: ErrorKind) -> None:
+    if turn.task is not None:
+        turn.halted_by = kind
+        turn.task.cancel()
+
+
+def _failure(turn: Turn, task: asyncio.Task[Usage]) -> ErrorKind | None:
+    if task.cancelled():
+        return turn.halted_by
+    error = task.exception()
+    if error is None:
+        return None
+    if isinstance(error, TurnFailed):
+        log.warning("turn failed", turn=turn.id, reason=str(error))
+        return error.kind
+    if isinstance(error, TimeoutError):
+        log.warning("turn took too long", turn=turn.id)
+        return ErrorKind.UNREACHABLE
+    log.error("turn broke", error, turn=turn.id)
+    return ErrorKind.INTERNAL

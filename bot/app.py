@@ -1,0 +1,128 @@
+"""The composition root: settings to services to loops, and an ordered stop."""
+
+import asyncio
+import fcntl
+import logging
+import signal
+import ssl
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from bot.accounts.agents import Agents
+from bot.accounts.chats import Chats
+from bot.accounts.drafts import Drafts
+from bot.accounts.kept import KeptAnswers
+from bot.accounts.libertai import LibertAI
+from bot.accounts.limits import Limits
+from bot.accounts.users import Users
+from bot.chat.route import Route
+from bot.chat.turns import Turns
+from bot.errors import BadSettings
+from bot.fleet.books import Books
+from bot.fleet.converge import Converger, Inference
+from bot.fleet.durable import Durable, step
+from bot.fleet.fleet import Fleet
+from bot.log import line
+from bot.machines.client import AgentClient
+from bot.machines.local import LocalProvider
+from bot.machines.process import ProcessEngine
+from bot.settings import Settings, encryption_keys
+from bot.store.database import Database
+from bot.store.vault import Vault
+from bot.telegram.application import Front, make_bot
+from bot.telegram.context import Services
+from bot.telegram.inbox import Inbox
+from bot.telegram.notifier import TelegramNotifier
+from bot.telegram.texts import load_texts
+
+log = logging.getLogger(__name__)
+
+ACCOUNT_SECONDS = 10.0
+"""Patience with LibertAI's account and catalogue calls."""
+
+
+async def serve(settings: Settings) -> None:
+    """Run the bot until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    with sole_owner(settings.data_dir):
+        async with AsyncExitStack() as stack:
+            front = await build(settings, stack)
+            await front.run_until(stop)
+    log.info("stopped")
+
+
+@contextmanager
+def sole_owner(folder: Path) -> Iterator[None]:
+    """Hold the data folder's lock: two bots on one SQLite file would handle updates twice."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadSettings(f"another bot already runs on DATA_DIR {folder}; end it, or choose another folder") from None
+        yield
+
+
+async def build(settings: Settings, stack: AsyncExitStack) -> "Front":
+    """Make every service, start those that run by themselves, and leave their ends on the stack."""
+    vault = Vault(encryption_keys(settings.bot_encryption_key))
+    database = Database(settings.database)
+    stack.push_async_callback(database.close)
+    await database.open()
+
+    users, chats = Users(database, vault), Chats(database)
+    agents = Agents(database, vault, release=settings.agent_release, limit=settings.max_agents_per_user)
+    limits = Limits(database, daily_messages=settings.free_tier_daily_messages)
+    books = Books(database)
+
+    http = await stack.enter_async_context(
+        httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=ssl.create_default_context())
+    )
+    libertai = LibertAI(
+        http,
+        gateway=settings.libertai_gateway,
+        account=settings.libertai_account,
+        inference_url=settings.inference_url,
+        prices_url=settings.model_prices_url,
+        default_models=settings.default_models,
+        kept=KeptAnswers(database),
+    )
+    client = AgentClient()
+    stack.push_async_callback(client.close)
+
+    bot = make_bot(settings)
+    texts = load_texts()
+    notifier = TelegramNotifier(bot, texts, agents, users)
+    converger = Converger(
+        books=books,
+        agents=agents,
+        users=users,
+        chats=chats,
+        provider=LocalProvider(settings.data_dir / "machines"),
+        engine=ProcessEngine(),
+        client=client,
+        notifier=notifier,
+        inference=Inference(base_url=settings.inference_url, api_key=settings.libertai_api_key),
+        step=step,
+    )
+    fleet = Fleet(books, Durable(settings.durable_database), converger)
+    turns = Turns(database, limits, users, agents, Route(agents, books, fleet, client))
+    services = Services(
+        bot=bot,
+        texts=texts,
+        users=users,
+        agents=agents,
+        drafts=Drafts(database),
+        chats=chats,
+        limits=limits,
+        libertai=libertai,
+        turns=turns,
+        fleet=fleet,
+        vault=vault,
+    )
+    return Front(services, Inbox(database, vault, chats), notifier)

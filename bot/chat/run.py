@@ -1,0 +1,80 @@
+"""One run of a turn as the bot follows it: attach, attach again, bring the agent back, rerun what was interrupted."""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent import protocol
+from bot.chat.route import Route
+from bot.errors import AgentBusy, AgentError, AgentOffline
+from bot.log import line
+from bot.store.models import Turn
+
+log = logging.getLogger(__name__)
+
+MAX_BREAKS = 5
+"""Lost connections in a row, without an event in between, after which the turn is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDown:
+    """Not from the agent: it does not answer and is being brought back; the message is kept."""
+
+
+class MakeRequest(Protocol):
+    """Builds the call for a turn."""
+
+    async def __call__(self, turn: Turn, after: int, *, retry: bool) -> protocol.ChatRequest: ...
+
+
+class Run:
+    """Where a turn's events have got to."""
+
+    def __init__(self, route: Route, turn: Turn, request: MakeRequest) -> None:
+        self._route = route
+        self._turn = turn
+        self._make_request = request
+        self._after = turn.seen
+        self._wants_rerun = turn.retry
+        self._has_rerun = turn.retry
+        self._breaks = 0
+
+    async def events(self) -> AsyncIterator[protocol.Event | AgentDown]:
+        """All of them up to the final one; keep-alives are left out."""
+        while True:
+            try:
+                async with aclosing(self._attach()) as events:
+                    async for event in events:
+                        yield event
+                        if isinstance(event, protocol.Final):
+                            return
+            except (AgentOffline, AgentBusy) as error:
+                self._note_break(error)
+                if not await self._route.is_up(self._turn.agent_id):
+                    yield AgentDown()
+                    await self._route.bring_back(self._turn.agent_id)
+
+    async def _attach(self) -> AsyncGenerator[protocol.Event]:
+        request = await self._make_request(self._turn, self._after, retry=self._wants_rerun)
+        async for event in self._route.chat(self._turn.agent_id, request):
+            self._breaks = 0
+            if isinstance(event, protocol.KeepAlive):
+                continue
+            self._after, self._wants_rerun = event.seq, False
+            if self._should_run_again(event):
+                self._wants_rerun = self._has_rerun = True
+                return
+            yield event
+
+    def _should_run_again(self, event: protocol.Event) -> bool:
+        # Interrupted by the agent's restart, not by anybody: once more, by itself.
+        interrupted = isinstance(event, protocol.Failed) and event.kind is protocol.ErrorKind.INTERRUPTED
+        return interrupted and not self._has_rerun
+
+    def _note_break(self, error: AgentError) -> None:
+        self._breaks += 1
+        log.info(line("turn broke", turn=self._turn.id, agent=self._turn.agent_id, breaks=self._breaks, why=error))
+        if self._breaks >= MAX_BREAKS:
+            raise AgentOffline(f"given up after {self._breaks} lost connections") from error

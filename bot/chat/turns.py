@@ -1,0 +1,189 @@
+"""A message to its reply: accepted once, run once, attached to again after every kind of break."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, func, select
+
+from agent import protocol
+from bot.accounts.agents import Agents
+from bot.accounts.limits import Limits
+from bot.accounts.users import Users
+from bot.chat.route import Route
+from bot.chat.run import AgentDown, Run
+from bot.errors import Refused
+from bot.store.database import Database
+from bot.store.models import Agent, Turn, TurnState, User
+
+MAX_WAITING = 3
+"""Messages of a chat that may wait behind the one being answered."""
+OPEN = (TurnState.QUEUED, TurnState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A person's message to an agent."""
+
+    agent: Agent
+    chat_id: int
+    user_id: int
+    message_id: int
+    message: str
+    update_id: int
+
+    @property
+    def turn_id(self) -> str:
+        """The same update is the same turn, on our side and on the agent's."""
+        return f"u{self.update_id}"
+
+
+class Turns:
+    """Rows of `turn`, and the runs behind them."""
+
+    def __init__(self, database: Database, limits: Limits, users: Users, agents: Agents, route: Route) -> None:
+        self._database = database
+        self._limits = limits
+        self._users = users
+        self._agents = agents
+        self._route = route
+
+    async def accept(self, ask: Ask) -> bool:
+        """Take a message in and reserve one of the day's messages, in one transaction.
+
+        False if this update was accepted before. `Refused` (`too-many-waiting`, `quota-used`) leaves nothing behind.
+        """
+        turn = Turn(
+            id=ask.turn_id,
+            agent_id=ask.agent.id or 0,
+            chat_id=ask.chat_id,
+            user_id=ask.user_id,
+            message_id=ask.message_id,
+            message=ask.message,
+            sequence=ask.update_id,
+        )
+        async with self._database.transaction() as transaction:
+            inserted = await transaction.execute(self._database.insert_new(Turn, turn.model_dump()))
+            if not inserted.rowcount:
+                return False
+            await self._check_waiting(transaction, ask.chat_id)
+            await self._reserve(transaction, turn.id, turn.user_id, turn.agent_id)
+        return True
+
+    async def open(self) -> list[Turn]:
+        """Every turn that is not over, in the order asked: what a restart goes on with."""
+        async with self._database.session() as session:
+            query = select(Turn).where(col(Turn.state).in_(OPEN)).order_by(col(Turn.sequence))
+            return list(await session.exec(query))
+
+    async def next(self, chat_id: int) -> Turn | None:
+        """The chat's oldest turn that is not over, now marked as running."""
+        async with self._database.session() as session:
+            query = select(Turn).where(col(Turn.chat_id) == chat_id, col(Turn.state).in_(OPEN))
+            turn = (await session.exec(query.order_by(col(Turn.sequence)).limit(1))).first()
+            if turn:
+                turn.state = TurnState.RUNNING
+            return turn
+
+    async def count_open(self, chat_id: int) -> int:
+        """How many of the chat's turns are not over."""
+        async with self._database.transaction() as transaction:
+            return await _count_open(transaction, chat_id)
+
+    def events(self, turn: Turn) -> AsyncIterator[protocol.Event | AgentDown]:
+        """The turn's events from its first on, across lost connections, restarts of the bot and of the agent.
+
+        `AgentOffline` when the agent cannot be brought back, `AgentRefused` when it does not take the message.
+        """
+        return Run(self._route, turn, self._request).events()
+
+    async def finish(self, turn: Turn, *, answered: bool, is_charged: bool, seen: int = 0) -> None:
+        """It is over, after event number `seen`. If it is not to be charged, its free message is given back."""
+        state = TurnState.DONE if answered else TurnState.FAILED
+        over: dict[str, Any] = {"state": state, "retry": False, "seen": seen}
+        async with self._database.transaction() as transaction:
+            change = update(Turn).where(col(Turn.id) == turn.id, col(Turn.state).in_(OPEN))
+            changed = await transaction.execute(change.values(**over))
+            if changed.rowcount and not is_charged and turn.charged_day:
+                await self._limits.give_back(transaction, turn.user_id, turn.charged_day)
+
+    async def stop(self, chat_id: int) -> bool:
+        """Stop the turn that runs in this chat; False if none does."""
+        async with self._database.session() as session:
+            query = select(Turn).where(col(Turn.chat_id) == chat_id, col(Turn.state) == TurnState.RUNNING)
+            turn = (await session.exec(query)).first()
+        if turn is None:
+            return False
+        await self._route.stop(turn.agent_id, str(chat_id))
+        return True
+
+    async def retry(self, turn_id: str, chat_id: int) -> bool:
+        """Run a turn of this chat that did not end well again; False if it is not one.
+
+        It counts as one of the day's messages, like the first time: `Refused` (`quota-used`) if none is left.
+        """
+        async with self._database.transaction() as transaction:
+            change = update(Turn).where(
+                col(Turn.id) == turn_id, col(Turn.chat_id) == chat_id, col(Turn.state) == TurnState.FAILED
+            )
+            again = change.values(state=TurnState.QUEUED, retry=True, charged_day=None)
+            row = (await transaction.execute(again.returning(col(Turn.user_id), col(Turn.agent_id)))).first()
+            if row:
+                await self._reserve(transaction, turn_id, row.user_id, row.agent_id)
+        return row is not None
+
+    async def forget(self, chat_id: int, agent: Agent) -> None:
+        """The conversation of this chat with the agent starts over."""
+        await self._route.forget(agent.id or 0, str(chat_id))
+
+    async def messages(self, turn_id: str) -> list[int]:
+        """Telegram message ids of the answer so far."""
+        async with self._database.transaction() as transaction:
+            stored = await transaction.scalar(select(Turn.answer_ids).where(col(Turn.id) == turn_id))
+        return [int(part) for part in (stored or "").split(",") if part]
+
+    async def record(self, turn_id: str, message_ids: list[int]) -> None:
+        """Keep them: whoever shows the turn after a crash edits these instead of sending anew."""
+        joined = ",".join(map(str, message_ids))
+        async with self._database.transaction() as transaction:
+            await transaction.execute(update(Turn).where(col(Turn.id) == turn_id).values(answer_ids=joined))
+
+    async def _check_waiting(self, transaction: AsyncConnection, chat_id: int) -> None:
+        # The one being answered and this one are not waiting behind it.
+        if await _count_open(transaction, chat_id) > MAX_WAITING + 1:
+            raise Refused("too-many-waiting", limit=MAX_WAITING)
+
+    async def _reserve(self, transaction: AsyncConnection, turn_id: str, user_id: int, agent_id: int) -> None:
+        if await self._thinks_on_own_key(transaction, user_id, agent_id):
+            return
+        day = await self._limits.reserve(transaction, user_id)
+        if day is None:
+            raise Refused("quota-used", **self._limits.refill())
+        await transaction.execute(update(Turn).where(col(Turn.id) == turn_id).values(charged_day=day))
+
+    async def _thinks_on_own_key(self, transaction: AsyncConnection, user_id: int, agent_id: int) -> bool:
+        # A visitor's own key does not pay here: the agent thinks with its owner's.
+        own = select(User.sealed_key).join(Agent, col(Agent.owner_id) == col(User.id))
+        return await transaction.scalar(own.where(col(User.id) == user_id, col(Agent.id) == agent_id)) is not None
+
+    async def _request(self, turn: Turn, after: int, *, retry: bool) -> protocol.ChatRequest:
+        agent, user = await self._agents.get(turn.agent_id), await self._users.get(turn.user_id)
+        is_owner = agent is not None and agent.owner_id == turn.user_id
+        return protocol.ChatRequest(
+            chat_id=str(turn.chat_id),
+            turn_id=turn.id,
+            message=turn.message,
+            role=protocol.Role.OWNER if is_owner else protocol.Role.VISITOR,
+            user=protocol.Person(
+                id=str(turn.user_id), name=user.name if user else "", language=user.language if user else ""
+            ),
+            after=after,
+            retry=retry,
+        )
+
+
+async def _count_open(transaction: AsyncConnection, chat_id: int) -> int:
+    query = select(func.count()).where(col(Turn.chat_id) == chat_id, col(Turn.state).in_(OPEN))
+    return await transaction.scalar(query) or 0

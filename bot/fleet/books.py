@@ -1,0 +1,145 @@
+"""What the fleet writes down: phases, leases, attempts, machines. Each change is one short transaction."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import func, or_, update
+from sqlmodel import col, select
+
+from bot.fleet.durable import Attempt
+from bot.store.database import Database
+from bot.store.models import Agent, Machine, MachineState, Phase, Wanted
+
+LEASE_SECONDS = 120
+MAX_ATTEMPTS = 3
+BACKOFF_SECONDS = 5.0
+
+
+class Books:
+    """Rows of `agent` (the observed side) and of `machine`."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def agent(self, agent_id: int) -> Agent:
+        """The agent; it must exist."""
+        async with self._database.session() as session:
+            return await session.get_one(Agent, agent_id)
+
+    async def due(self) -> list[Agent]:
+        """Agents that are not as wanted, and may be worked on now."""
+        async with self._database.session() as session:
+            query = select(Agent).where(
+                col(Agent.observed_generation) != col(Agent.generation),
+                col(Agent.next_at) <= self._clock(),
+            )
+            return list(await session.exec(query))
+
+    async def soonest(self) -> float | None:
+        """Unix time at which the next agent falls due."""
+        async with self._database.session() as session:
+            query = select(func.min(Agent.next_at)).where(col(Agent.observed_generation) != col(Agent.generation))
+            return (await session.exec(query)).one()
+
+    async def lease(self, attempt: Attempt) -> bool:
+        """Take or renew the right to work on the agent; False while another attempt holds it.
+
+        Also False when the attempt is not the wanted one any more: a newer wish goes first.
+        """
+        now = self._clock()
+        return await self._change(
+            attempt,
+            or_(col(Agent.lease_owner).is_(None), col(Agent.lease_owner) == attempt.id, col(Agent.lease_until) < now),
+            lease_owner=attempt.id,
+            lease_until=now + LEASE_SECONDS,
+        )
+
+    async def release_lease(self, attempt: Attempt) -> None:
+        """Let the next attempt begin at once."""
+        async with self._database.transaction() as transaction:
+            change = update(Agent).where(col(Agent.id) == attempt.agent_id, col(Agent.lease_owner) == attempt.id)
+            await transaction.execute(change.values(lease_owner=None, lease_until=0.0))
+
+    async def enter(self, attempt: Attempt, phase: Phase) -> bool:
+        """Write down that a phase begins; False if the attempt is not the wanted one any more."""
+        return await self._change(attempt, phase=phase, lease_until=self._clock() + LEASE_SECONDS)
+
+    async def fulfil(self, attempt: Attempt, phase: Phase) -> bool:
+        """Write down that the wish has come true."""
+        facts: dict[str, Any] = {"phase": phase, "observed_generation": attempt.generation}
+        if phase is Phase.RUNNING:
+            facts["ready_at"] = func.coalesce(col(Agent.ready_at), self._clock())
+        return await self._change(attempt, **facts, error=None, error_code=None, next_at=0.0)
+
+    async def fail(self, attempt: Attempt, *, error: str, code: str, forever: bool) -> None:
+        """Write down why an attempt failed: the next comes later (after 5, 10, 20 … s), or none does."""
+        if forever or attempt.number < MAX_ATTEMPTS:
+            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, 6)
+            later: dict[str, Any] = {"attempt": attempt.number + 1, "next_at": self._clock() + delay}
+        else:
+            later = {"phase": Phase.FAILED, "observed_generation": attempt.generation}
+        await self._change(attempt, error=error, error_code=code, **later)
+
+    async def skip(self, attempt: Attempt) -> None:
+        """Its workflow ended without a word in the row: the next attempt may begin."""
+        await self._change(attempt, attempt=attempt.number + 1)
+
+    async def lost(self, agent_id: int, generation: int) -> None:
+        """A running agent does not answer: wish it again, once however many noticed."""
+        async with self._database.transaction() as transaction:
+            change = update(Agent).where(
+                col(Agent.id) == agent_id,
+                col(Agent.generation) == generation,
+                col(Agent.observed_generation) == generation,
+                col(Agent.wanted) == Wanted.ON,
+            )
+            fresh = {"generation": generation + 1, "attempt": 1, "next_at": 0.0, "phase": Phase.WAITING}
+            await transaction.execute(change.values(**fresh))
+
+    async def machine(self, agent_id: int) -> Machine | None:
+        """The machine that is the agent's, or is about to be."""
+        async with self._database.session() as session:
+            living = (MachineState.INTENT, MachineState.RENTED, MachineState.ACTIVE)
+            query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state).in_(living))
+            return (await session.exec(query)).first()
+
+    async def machines(self, agent_id: int) -> list[Machine]:
+        """All machines of the agent that are not known to be gone."""
+        async with self._database.session() as session:
+            query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state) != MachineState.GONE)
+            return list(await session.exec(query))
+
+    async def intend(self, agent_id: int, provider: str) -> Machine:
+        """Write down a machine before it is rented: whatever crashes, its id is known."""
+        machine = Machine(agent_id=agent_id, provider=provider)
+        async with self._database.session() as session:
+            session.add(machine)
+        return machine
+
+    async def note(self, machine_id: str, state: MachineState, *, url: str | None = None) -> None:
+        """Write down how a machine stands."""
+        values: dict[str, Any] = {"state": state}
+        if url is not None:
+            values["url"] = url
+        if state is MachineState.GONE:
+            values["gone_at"] = self._clock()
+        async with self._database.transaction() as transaction:
+            await transaction.execute(update(Machine).where(col(Machine.id) == machine_id).values(**values))
+
+    async def doomed(self) -> list[Machine]:
+        """Machines to be given back."""
+        async with self._database.session() as session:
+            query = select(Machine).where(col(Machine.state) == MachineState.DOOMED)
+            return list(await session.exec(query))
+
+    async def _change(self, tried: Attempt, /, *conditions: Any, **values: Any) -> bool:
+        async with self._database.transaction() as transaction:
+            change = update(Agent).where(
+                col(Agent.id) == tried.agent_id,
+                col(Agent.generation) == tried.generation,
+                col(Agent.attempt) == tried.number,
+                *conditions,
+            )
+            return bool((await transaction.execute(change.values(**values))).rowcount)

@@ -1,0 +1,99 @@
+"""Run a converge once per (agent, generation, attempt), and go on with it after a crash. The one file that knows DBOS.
+
+DBOS's database is disposable: it holds only the steps in flight. The truth is in our own tables, and the sweep submits
+again whatever is not as wanted.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+
+APPLICATION_VERSION = "1"
+"""Constant: by default it is a hash of the code, and work begun before an edit would stay pending for ever."""
+
+ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one wish of an agent."""
+
+    agent_id: int
+    generation: int
+    number: int
+
+    @property
+    def id(self) -> str:
+        """The same try has the same id, so that it is never run twice at once."""
+        return f"converge-{self.agent_id}-{self.generation}-{self.number}"
+
+
+Converge = Callable[[Attempt], Awaitable[None]]
+Step = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
+
+
+async def step(name: str, function: Callable[[], Awaitable[None]]) -> None:
+    """Run a step of the converge in flight: done before a crash, it is passed over afterwards; in flight, run again."""
+    await DBOS.run_step_async({"name": name}, function)
+
+
+class Durable:
+    """DBOS on SQLite (one bot) or Postgres. One per process: DBOS is global."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._run: Any = None
+
+    async def start(self, converge: Converge) -> None:
+        """Open the database and go on with what was in flight when the last process died."""
+
+        async def run(agent_id: int, generation: int, number: int) -> None:
+            await converge(Attempt(agent_id, generation, number))
+
+        DBOS(config=self._config())
+        self._run = DBOS.workflow(name="converge")(run)
+        # On this thread: its loop becomes the one that workflows run on.
+        DBOS.launch()
+
+    async def submit(self, attempt: Attempt) -> None:
+        """Start it; one that was submitted before is left as it is."""
+        with SetWorkflowID(attempt.id):
+            await DBOS.start_workflow_async(self._run, attempt.agent_id, attempt.generation, attempt.number)
+
+    async def has_ended(self, attempt: Attempt) -> bool:
+        """It was submitted and is over, well or badly."""
+        status = await DBOS.get_workflow_status_async(attempt.id)
+        return status is not None and status.status in ENDED
+
+    async def stop(self) -> None:
+        """Leave running work as it is; the next start goes on with it."""
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
+
+    def _config(self) -> DBOSConfig:
+        config: DBOSConfig = {
+            "name": "baal",
+            "application_version": APPLICATION_VERSION,
+            "executor_id": "local",
+            "system_database_url": self._url,
+            "log_level": "WARNING",
+            "enable_otlp": False,
+        }
+        if self._url.startswith("sqlite") and sqlite3.sqlite_version_info < (3, 42):
+            config["db_engine_kwargs"] = {"connect_args": {"factory": SubsecondConnection}}
+        return config
+
+
+class SubsecondConnection(sqlite3.Connection):
+    """A connection of SQLite < 3.42 (Debian 12) whose `unixepoch` knows 'subsec'.
+
+    DBOS's column defaults call `unixepoch('subsec')`, which older versions answer with NULL: its first insert fails.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.create_function("unixepoch", -1, lambda *_: time.time())

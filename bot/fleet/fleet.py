@@ -1,0 +1,117 @@
+"""The fleet as others use it: start working on a wish, wait until an agent is there, and sweep up what differs."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from bot.errors import AgentOffline
+from bot.fleet.books import Books
+from bot.fleet.converge import Converger
+from bot.fleet.durable import Attempt, Durable
+from bot.log import line
+from bot.store.models import Agent, Phase
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 30.0
+READY_POLL_SECONDS = 0.1
+
+
+class Fleet:
+    """Level-triggered: the rows say what is wanted; a lost workflow or a restart costs one sweep, never an agent."""
+
+    def __init__(
+        self, books: Books, durable: Durable, converger: Converger, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._books = books
+        self._durable = durable
+        self._converger = converger
+        self._clock = clock
+        self._look = asyncio.Event()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Go on with what was in flight, then sweep."""
+        await self._durable.start(self._converge)
+        self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="sweep")
+
+    async def stop(self) -> None:
+        """Leave work in flight for the next start."""
+        if self._sweeping:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self._durable.stop()
+
+    async def nudge(self, agent_id: int) -> None:
+        """A wish has changed: start working on it now instead of at the next sweep."""
+        await self._submit(await self._books.agent(agent_id))
+
+    async def lost(self, agent: Agent) -> None:
+        """A running agent does not answer: bring it back. However many notice, it is done once."""
+        await self._books.lost(agent.id or 0, agent.generation)
+        await self.nudge(agent.id or 0)
+
+    async def wait_ready(self, agent_id: int, *, timeout: float) -> None:
+        """Wait until it runs as wanted; `AgentOffline` if it fails or takes longer (seconds)."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not await self._is_ready(agent_id):  # noqa: ASYNC110  a fact in the database
+                    await asyncio.sleep(READY_POLL_SECONDS)
+        except TimeoutError as error:
+            raise AgentOffline(f"not ready after {timeout:.0f} s") from error
+
+    async def _is_ready(self, agent_id: int) -> bool:
+        agent = await self._books.agent(agent_id)
+        if agent.phase in {Phase.FAILED, Phase.DELETING, Phase.GONE}:
+            raise AgentOffline(f"it is {agent.phase}")
+        return agent.phase is Phase.RUNNING and agent.observed_generation == agent.generation
+
+    async def _converge(self, attempt: Attempt) -> None:
+        await self._converger.run(attempt)
+        self._look.set()
+
+    async def _submit(self, agent: Agent) -> None:
+        if agent.observed_generation != agent.generation:
+            await self._durable.submit(_attempt(agent))
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                await self._sweep()
+                pause = await self._pause()
+            except Exception:
+                log.exception("sweep failed")
+                pause = SWEEP_SECONDS
+            await self._wait(pause)
+
+    async def _sweep(self) -> None:
+        for agent in await self._books.due():
+            if await self._durable.has_ended(_attempt(agent)):
+                # Its workflow is over and the row is not as wanted: one more try under a new id.
+                await self._books.skip(_attempt(agent))
+                agent = await self._books.agent(agent.id or 0)  # noqa: PLW2901  the same agent, read anew
+            await self._submit(agent)
+        for machine in await self._books.doomed():
+            try:
+                await self._converger.give_back(machine)
+            except Exception as error:  # noqa: BLE001  a loop's top: tried again at the next sweep, for ever
+                log.warning(line("machine not given back yet", machine=machine.id, why=error))
+
+    async def _pause(self) -> float:
+        soonest = await self._books.soonest()
+        wait = SWEEP_SECONDS if soonest is None else soonest - self._clock()
+        # What is due already has just been submitted.
+        return wait if 0 < wait < SWEEP_SECONDS else SWEEP_SECONDS
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look.wait()
+        except TimeoutError:
+            return
+        self._look.clear()
+
+
+def _attempt(agent: Agent) -> Attempt:
+    return Attempt(agent_id=agent.id or 0, generation=agent.generation, number=agent.attempt)

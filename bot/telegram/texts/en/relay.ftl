@@ -1,0 +1,9 @@
+### What stands around an agent's answer.
+
+relay-stop = ⏹ Stop
+relay-retry = ⟳ Retry
+relay-stopped = ⏹ Stopped
+relay-failed = ⚠️ { $reason }
+relay-empty = The agent finished without writing an answer. Ask again, perhaps in other words.
+relay-working = Still working ({ $elapsed }) …
+relay-file = The whole answer as a file, with its formatting.

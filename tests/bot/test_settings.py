@@ -1,0 +1,66 @@
+import pytest
+from cryptography.fernet import Fernet
+
+from bot.errors import BadSettings
+from bot.settings import encryption_keys, read_settings
+
+GOOD = {"telegram_bot_token": "4242:abc", "bot_encryption_key": Fernet.generate_key().decode()}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch, tmp_path):
+    for name in ("TELEGRAM_BOT_TOKEN", "BOT_ENCRYPTION_KEY", "LIBERTAI_API_KEY", "DATABASE_URL", "LLM_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_each_missing_setting_is_named_with_what_to_do():
+    with pytest.raises(BadSettings) as caught:
+        read_settings()
+
+    assert str(caught.value) == (
+        "TELEGRAM_BOT_TOKEN is not set. See .env.example.\nBOT_ENCRYPTION_KEY is not set. See .env.example."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("telegram_bot_token", "not-a-token-but-secret", "TELEGRAM_BOT_TOKEN is not a bot token"),
+        ("bot_encryption_key", "not-a-key-but-secret", "BOT_ENCRYPTION_KEY is not a Fernet key; `baal new-key`"),
+        ("free_tier_daily_messages", "-1", "FREE_TIER_DAILY_MESSAGES Input should be greater"),
+        ("provider", "moon", "PROVIDER Input should be 'local'"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(name, value, says):
+    with pytest.raises(BadSettings) as caught:
+        read_settings(**{**GOOD, name: value})
+
+    assert str(caught.value).startswith(says)
+    assert "secret" not in str(caught.value)
+
+
+def test_several_encryption_keys_are_read_in_order():
+    keys = [Fernet.generate_key().decode() for _ in range(2)]
+
+    settings = read_settings(**{**GOOD, "bot_encryption_key": ", ".join(keys)})
+
+    assert encryption_keys(settings.bot_encryption_key) == keys
+
+
+def test_models_are_split_at_commas(monkeypatch):
+    monkeypatch.setenv("DEFAULT_MODELS", "one, two,")
+
+    assert read_settings(**GOOD).default_models == ("one", "two")
+
+
+def test_databases_are_sqlite_in_the_data_folder_by_default(tmp_path):
+    settings = read_settings(**GOOD)
+
+    assert settings.database == f"sqlite+aiosqlite:///{tmp_path}/data/baal.sqlite"
+    assert settings.durable_database == f"sqlite:///{tmp_path}/data/durable.sqlite"
+
+
+def test_agents_think_at_libertai_unless_another_server_is_named():
+    assert read_settings(**GOOD).inference_url == "https://api.libertai.io/v1"
+    assert read_settings(**GOOD, llm_base_url="http://127.0.0.1:9/v1/").inference_url == "http://127.0.0.1:9/v1"
