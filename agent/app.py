@@ -112,6 +112,13 @@ def _kind(status: int) -> str:
 
 def _text(error: HTTPException) -> str:
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        problems = [f"{problem.get('key', 'body')}: {problem['message']}" for problem in error.extra]
-        return "; ".join(problems[:3])
+        return "; ".join(_problem(problem) for problem in error.extra[:3])
     return error.detail
+
+
+def _problem(problem: Any) -> str:
+    field = problem.get("key", "data")
+    # `data` is our handlers' name for the body as a whole.
+    return (
+        "body: must be a JSON object with chat_id and message" if field == "data" else f"{field}: {problem['message']}"
+    )

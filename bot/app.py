@@ -64,7 +64,9 @@ def sole_owner(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadSettings(f"another bot already runs on DATA_DIR {folder}; end it, or choose another folder") from None
+            raise BadSettings(
+                f"another bot already runs on DATA_DIR {folder}; end it, or choose another folder"
+            ) from None
         yield
 
 

@@ -22,11 +22,11 @@ async def chat(
     request: Request[Any, Any, Any],
     turns: NamedDependency[Turns],
     settings: NamedDependency[Settings],
-) -> Stream | ChatReply:
+) -> Response[Any]:
     """Run a turn, or attach to it."""
     events = turns.submit(data)
     if EVENT_STREAM not in request.headers.get("accept", ""):
-        return await _reply(events)
+        return Response(await _reply(events))
     frames = events.follow(data.after, settings.agent_keepalive_seconds)
     return Stream(frames, media_type=EVENT_STREAM, headers=_STREAM_HEADERS)
 

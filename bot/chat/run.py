@@ -1,7 +1,7 @@
 """One run of a turn as the bot follows it: attach, attach again, bring the agent back, rerun what was interrupted."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,7 +41,7 @@ class Run:
         self._has_rerun = turn.retry
         self._breaks = 0
 
-    async def events(self) -> AsyncIterator[protocol.Event | AgentDown]:
+    async def events(self) -> AsyncGenerator[protocol.Event | AgentDown]:
         """All of them up to the final one; keep-alives are left out."""
         while True:
             try:

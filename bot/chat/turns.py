@@ -1,10 +1,11 @@
 """A message to its reply: accepted once, run once, attached to again after every kind of break."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import distinct, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, select
 
@@ -92,7 +93,7 @@ class Turns:
         async with self._database.transaction() as transaction:
             return await _count_open(transaction, chat_id)
 
-    def events(self, turn: Turn) -> AsyncIterator[protocol.Event | AgentDown]:
+    def events(self, turn: Turn) -> AsyncGenerator[protocol.Event | AgentDown]:
         """The turn's events from its first on, across lost connections, restarts of the bot and of the agent.
 
         `AgentOffline` when the agent cannot be brought back, `AgentRefused` when it does not take the message.
@@ -103,6 +104,9 @@ class Turns:
         """It is over, after event number `seen`. If it is not to be charged, its free message is given back."""
         state = TurnState.DONE if answered else TurnState.FAILED
         over: dict[str, Any] = {"state": state, "retry": False, "seen": seen}
+        if answered:
+            # The agent has the conversation; only a retry would need the text here.
+            over["message"] = ""
         async with self._database.transaction() as transaction:
             change = update(Turn).where(col(Turn.id) == turn.id, col(Turn.state).in_(OPEN))
             changed = await transaction.execute(change.values(**over))
@@ -137,6 +141,14 @@ class Turns:
     async def forget(self, chat_id: int, agent: Agent) -> None:
         """The conversation of this chat with the agent starts over."""
         await self._route.forget(agent.id or 0, str(chat_id))
+
+    async def agents_lately(self, chat_id: int) -> int:
+        """How many agents this chat wrote to in the last 24 hours."""
+        query = select(func.count(distinct(col(Turn.agent_id)))).where(
+            col(Turn.chat_id) == chat_id, col(Turn.created_at) > time.time() - 86_400
+        )
+        async with self._database.transaction() as transaction:
+            return await transaction.scalar(query) or 0
 
     async def messages(self, turn_id: str) -> list[int]:
         """Telegram message ids of the answer so far."""

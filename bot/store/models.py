@@ -202,7 +202,10 @@ class Update(SQLModel, table=True):
 class Turn(SQLModel, table=True):
     """One message to an agent and how far its answer got. The id is the same on the agent: asking twice is one run."""
 
-    __table_args__ = (_open_rows("ix_turn_open", "chat_id", "state IN ('queued', 'running')"),)
+    __table_args__ = (
+        _open_rows("ix_turn_open", "chat_id", "state IN ('queued', 'running')"),
+        Index("ix_turn_chat", "chat_id", "created_at"),
+    )
 
     id: str = Field(primary_key=True)
     agent_id: int = Field(index=True)

@@ -120,8 +120,11 @@ class Limiter(BaseRateLimiter[Priority]):
         self._waiters.clear()
 
     def has_room(self, chat_id: int | str, priority: Priority) -> bool:
-        """Whether such a call would go out now; ask before making something costly that may be dropped."""
-        return self._ready_at(self._chat(chat_id), priority) <= self._clock.time()
+        """Whether it makes sense to prepare such a call: it would not be dropped, or not wait for a penalty to end."""
+        chat = self._chat(chat_id)
+        if priority >= Priority.PROGRESS:
+            return self._ready_at(chat, priority) <= self._clock.time()
+        return max(self._paused_until, chat.closed_until) <= self._clock.time()
 
     @override
     async def process_request(

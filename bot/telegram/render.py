@@ -5,6 +5,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyromark
@@ -239,7 +240,7 @@ class _Table:
         return sum(widths) + 3 * (len(widths) - 1)
 
     def open(self, tag: object, written: bytes) -> None:
-        if tag in ("TableHead", "TableRow"):  # noqa: PLR6201 - some tags are dicts, which no set looks up
+        if tag in ("TableHead", "TableRow"):
             self.rows.append([])
         elif tag == "TableCell":
             self.rows[-1].append(written.decode().strip().replace("\\|", "|"))
@@ -259,7 +260,8 @@ def _pairs(heads: list[str], row: list[str]) -> Iterator[str]:
 def _tables(source: bytes) -> Iterator[_Table]:
     depth = 0
     table: _Table | None = None
-    for event, place in pyromark.events_with_range(source.decode(), options=pyromark.Options.ENABLE_TABLES):
+    events: Iterable[Any] = pyromark.events_with_range(source.decode(), options=pyromark.Options.ENABLE_TABLES)
+    for event, place in events:
         match event:
             case {"Start": tag}:
                 if depth == 0:  # inside a quote or a list, the lines of the source are not the table's alone

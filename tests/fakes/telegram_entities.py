@@ -118,7 +118,8 @@ def _found(formatted: Formatted) -> Formatted:
     new = []
     for match in FOUND.finditer(text):
         offset = to_units(match.start())
-        entity = Entity.model_construct(type=match.lastgroup, offset=offset, length=to_units(match.end()) - offset)
+        length = to_units(match.end()) - offset
+        entity = Entity.model_validate({"type": match.lastgroup, "offset": offset, "length": length})
         if not any(other.offset < entity.end and entity.offset < other.end for other in taken):
             new.append(entity)
     if not new:

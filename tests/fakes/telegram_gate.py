@@ -142,8 +142,8 @@ class RateLimits:
         return self._ready.get(chat_id, 0) - (self._now() + BURST - 1)
 
     def _group_wait(self, chat_id: str) -> float:
-        sent = self._in_group.get(chat_id, ())
-        return sent[0] + 60 - self._now() if len(sent) == PER_MINUTE_IN_GROUPS else 0
+        sent = self._in_group.get(chat_id)
+        return sent[0] + 60 - self._now() if sent and len(sent) == PER_MINUTE_IN_GROUPS else 0
 
 
 def _counts(method: str) -> bool:

@@ -1,9 +1,10 @@
 """The door of the Bot API: /bot<token>/<method> and /file/bot<token>/<path>."""
 
 import asyncio
+import contextlib
 import hmac
 import inspect
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,6 +13,7 @@ from litestar import Request, Response, get, route
 from litestar.datastructures import UploadFile
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
+from litestar.params import FromPath
 
 from tests.fakes import telegram_wire as wire
 from tests.fakes.telegram_gate import Faults, Outbox, RateLimits, Switches, raise_fault
@@ -20,8 +22,6 @@ from tests.fakes.telegram_refusals import Refused, bad_request, method_not_found
 from tests.fakes.telegram_state import World
 from tests.fakes.telegram_views import Fault, FaultKind
 from tests.fakes.telegram_webhook import Webhooks
-
-type AnyRequest = Request[Any, Any, Any]
 
 
 class BotApi:
@@ -76,7 +76,8 @@ class BotApi:
     async def _play(self, fault: Fault) -> None:
         raise_fault(fault)
         if fault.kind is FaultKind.HANG:
-            await asyncio.wait([asyncio.ensure_future(self.closing.wait())], timeout=fault.seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.closing.wait(), fault.seconds)
             raise Refused(504, "Gateway Timeout")
 
     def _note(self, name: str, parameters: Mapping[str, Any], status: int, description: str) -> None:
@@ -85,7 +86,7 @@ class BotApi:
 
 
 @route("/{bot:str}/{method:str}", http_method=["GET", "POST"])
-async def call_method(request: AnyRequest, api: NamedDependency[BotApi]) -> Response[bytes]:
+async def call_method(request: Request[Any, Any, Any], api: NamedDependency[BotApi]) -> Response[bytes]:
     """Any method, with parameters from the query and from a JSON, form or multipart body."""
     bot, method = request.path_params["bot"], request.path_params["method"]
     if not bot.startswith("bot"):
@@ -96,14 +97,29 @@ async def call_method(request: AnyRequest, api: NamedDependency[BotApi]) -> Resp
         parameters = await _parameters(request)
     except Refused as refused:
         return _answer(refused.status, refused.body())
-    return _answer(*await api.call(method, parameters))
+    call = api.call(method, parameters)
+    return _answer(*await (_unless_gone(request, call) if method.lower() == "getupdates" else call))
+
+
+async def _unless_gone(
+    request: Request[Any, Any, Any], call: Coroutine[Any, Any, tuple[int, object]]
+) -> tuple[int, object]:
+    """End a held request with its connection: a bot that stopped polling is no second poller."""
+    held, gone = asyncio.create_task(call), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait([held, gone], return_when=asyncio.FIRST_COMPLETED)
+        return held.result() if held.done() else (499, {})
+    finally:
+        held.cancel()
+        gone.cancel()
+        await asyncio.gather(held, gone, return_exceptions=True)
 
 
 def _answer(status: int, body: object) -> Response[bytes]:
     return Response(msgspec.json.encode(body), status_code=status, media_type=MediaType.JSON)
 
 
-async def _parameters(request: AnyRequest) -> dict[str, Any]:
+async def _parameters(request: Request[Any, Any, Any]) -> dict[str, Any]:
     query = dict(parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True))
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -120,7 +136,7 @@ async def _parameters(request: AnyRequest) -> dict[str, Any]:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError, ValueError:
+    except (msgspec.DecodeError, ValueError):
         raise bad_request("can't parse request JSON object") from None
 
 
@@ -131,7 +147,7 @@ async def _part(value: Any) -> Any:
 
 
 @get("/file/{bot:str}/{path:path}")
-async def download(bot: str, path: str, api: NamedDependency[BotApi]) -> Response[bytes]:
+async def download(bot: FromPath[str], path: FromPath[str], api: NamedDependency[BotApi]) -> Response[bytes]:
     """A file by the path that getFile told."""
     if not api.owns(bot.removeprefix("bot")):
         return _answer(401, unauthorized().body())

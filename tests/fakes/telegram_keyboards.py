@@ -52,5 +52,5 @@ def _check_button(button: InlineButton, *, private: bool) -> None:
 def _check_url(url: str) -> None:
     parts = urlsplit(url)
     leads_somewhere = bool(parts.netloc) if parts.scheme in {"http", "https"} else parts.scheme == "tg"
-    bare = not parts.scheme and "." in url.split("/")[0]
+    bare = not parts.scheme and "." in url.split("/", maxsplit=1)[0]
     require(leads_somewhere or bare, bad_request(f"inline keyboard button URL '{url}' is invalid: Wrong HTTP URL"))

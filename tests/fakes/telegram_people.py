@@ -175,17 +175,21 @@ def press(world: World, user: User, message: Message, button: InlineButton) -> P
     _require_member(message.chat, user)
     if button.disabled:
         raise Impossible(f"the button {button.text!r} is disabled")
+    at, shown = world.last_change, message.view()
+    kind, value = _effect(world, user, message, button)
+    sent = open_link(world, user, value) if kind is PressKind.LINK and names_bot(world, value) else None
+    return PressView(kind=kind, value=value, message=shown, at=at, sent=sent.view() if sent else None)
+
+
+def _effect(world: World, user: User, message: Message, button: InlineButton) -> tuple[PressKind, str]:
     if button.callback_data is not None:
-        return PressView(kind=PressKind.CALLBACK, value=_query(world, user, message, button), message=message.view())
+        return PressKind.CALLBACK, _query(world, user, message, button)
     if button.url is not None:
-        sent = open_link(world, user, button.url) if names_bot(world, button.url) else None
-        view = sent.view() if sent else None
-        return PressView(kind=PressKind.LINK, value=button.url, message=message.view(), sent=view)
+        return PressKind.LINK, button.url
     if button.copy_text is not None:
-        return PressView(kind=PressKind.COPY, value=button.copy_text.text, message=message.view())
+        return PressKind.COPY, button.copy_text.text
     query = button.switch_inline_query or button.switch_inline_query_current_chat
-    kind = PressKind.OTHER if query is None else PressKind.SWITCH
-    return PressView(kind=kind, value=query or "", message=message.view())
+    return (PressKind.OTHER, "") if query is None else (PressKind.SWITCH, query)
 
 
 def _query(world: World, user: User, message: Message, button: InlineButton) -> str:
@@ -297,5 +301,3 @@ def stop_draft(world: World, chat: Chat) -> None:
     news = {"chat": chat.wire(), "draft_id": draft.id, **thread}
     world.updates.add("stopped_message_generation", chat.id, news)
     world.publish("drafts", chat.id, lambda: world.drafts(chat))
-
-

@@ -11,7 +11,15 @@ from tests.fakes.telegram_entities import Formatted
 from tests.fakes.telegram_queue import UpdateQueue
 from tests.fakes.telegram_refusals import Refused, bad_request, forbidden
 from tests.fakes.telegram_views import (
-    AnswerView, BotView, ChatView, DraftView, FileView, MenuView, MessageView, ReactionView, UserView,
+    AnswerView,
+    BotView,
+    ChatView,
+    DraftView,
+    FileView,
+    MenuView,
+    MessageView,
+    ReactionView,
+    UserView,
 )  # fmt: skip
 from tests.fakes.telegram_wire import Command, InlineKeyboard, MenuButton
 
@@ -228,11 +236,11 @@ class Profile:
 class World:
     """One bot's Telegram."""
 
-    def __init__(self, *, token: str, username: str, clock: Clock) -> None:
+    def __init__(self, *, token: str, username: str, name: str, clock: Clock) -> None:
         self.token = token
         self.clock = clock
         bot_id = int(token.partition(":")[0])
-        self.bot = User(id=bot_id, first_name=username.removesuffix("_bot").title(), username=username, is_bot=True)
+        self.bot = User(id=bot_id, first_name=name, username=username, is_bot=True)
         self.updates = UpdateQueue(clock.now)
         self.profile = Profile()
         self.users: dict[int, User] = {}

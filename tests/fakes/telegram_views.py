@@ -99,6 +99,8 @@ class PressView(View):
     kind: PressKind
     value: str
     message: MessageView
+    at: int
+    """Number of the chats' last change before the press."""
     sent: MessageView | None = None
 
 
@@ -127,7 +129,7 @@ class CallView(View):
 
 
 class WaitView(View):
-    message: MessageView | None
+    message: MessageView | None = None
 
 
 class BotView(View):

@@ -123,7 +123,7 @@ async def test_a_penalty_of_one_chat_never_delays_another(bench):
     assert bench.telegram.sent[1:] == [(bench.start + 60, 1, "final of A")]
 
 
-@pytest.mark.filterwarnings("default::telegram.warnings.PTBDeprecationWarning")
+@pytest.mark.filterwarnings("ignore::telegram.warnings.PTBDeprecationWarning")
 async def test_a_penalty_may_be_given_in_whole_seconds(bench, monkeypatch):
     monkeypatch.delenv("PTB_TIMEDELTA")
     bench.telegram.refuse(1, RetryAfter(7))

@@ -1,0 +1,411 @@
+"""Show one turn of an agent in a chat while it happens: typing, a message that grows, the final answer once."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup
+from telegram.constants import ChatAction, MessageEntityType
+from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError
+from telegram.ext import ExtBot
+
+from agent import protocol
+from bot.errors import BaalError
+from bot.telegram.limiter import Clock, Dropped, Limiter, Priority, edit_interval
+from bot.telegram.pages import Journal, Page, Pages
+from bot.telegram.render import Chunk, plain, render, stack, utf16_length
+from bot.telegram.texts import Speech
+
+log = logging.getLogger(__name__)
+
+_FIRST_CHARS, _FIRST_SECONDS = 40, 1.5
+_TYPING_EVERY, _TYPING_AT_MOST = 4.0, 300.0
+_SILENT_AFTER, _SILENT_EVERY = 20.0, 10.0
+_HEADER_UNITS, _STATUS_UNITS, _REASON_UNITS = 90, 100, 1_000
+_PAGE_UNITS, _PAGE_ENTITIES = 3_900, 97  # with the header and the status, and what separates them, within the limits
+_FILE_PAGES, _FILE_CODE = 3, 8_000
+_FILE_NAME = "answer.md"
+_RETRY_FIRST, _RETRY_MOST, _RETRY_TOTAL = 0.5, 15.0, 120.0
+_NEVER = float("inf")
+
+
+class NotDelivered(BaalError):
+    """The final answer did not reach Telegram. Call `show` again later, with all events."""
+
+
+class EventsEnded(BaalError):
+    """The events stopped without `done` or `error`. Attach to the turn again and call `show` with all events."""
+
+
+class Ending(StrEnum):
+    """How a turn ended for the person."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    UNREACHABLE = "unreachable"
+    """The person blocked the bot, or it was thrown out of the group. Nothing more is sent; the turn may still run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a turn: `final` is the agent's own last event (usage, or kind and retryable); None if unreachable."""
+
+    ending: Ending
+    messages: int
+    final: protocol.Final | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Where and for whom a turn is shown. `header` stands in bold over the answer, for example "Ada ·"."""
+
+    chat_id: int
+    turn_id: str
+    reply_to: int | None
+    speech: Speech
+    header: str | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Groups allow 20 messages a minute, edits included: they get the final answer only."""
+        return self.chat_id > 0
+
+
+class Relay:
+    """Shows turns, any number at a time."""
+
+    def __init__(self, bot: ExtBot[Any], limiter: Limiter, journal: Journal, *, clock: Clock | None = None) -> None:
+        self._bot = bot
+        self._limiter = limiter
+        self._journal = journal
+        self._clock = clock
+        self._active = 0
+
+    async def show(self, conversation: Conversation, events: AsyncIterator[protocol.Event]) -> Outcome:
+        """Show all events of a turn, from its first one, also when it was shown in part before.
+
+        `NotDelivered` if Telegram stays out of reach, `EventsEnded` if the events break off; what `events` raises
+        passes through.
+        """
+        pages = Pages(
+            self._bot,
+            self._journal,
+            chat_id=conversation.chat_id,
+            turn_id=conversation.turn_id,
+            reply_to=conversation.reply_to,
+            recorded=await self._journal.messages(conversation.turn_id),
+        )
+        clock = self._clock or asyncio.get_running_loop()
+        showing = _Showing(
+            conversation,
+            pages,
+            bot=self._bot,
+            limiter=self._limiter,
+            clock=clock,
+            interval=lambda: edit_interval(self._active),
+        )
+        self._active += 1
+        try:
+            return await showing.run(events)
+        finally:
+            self._active -= 1
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What the events have said so far."""
+
+    started: float
+    parts: list[str] = field(default_factory=list)
+    chars: int = 0
+    version: int = 0
+    notice: str | None = None
+    first_at: float = _NEVER
+    heard_at: float = 0.0
+    final: protocol.Final | None = None
+
+    def __post_init__(self) -> None:
+        self.heard_at = self.started
+
+    @property
+    def text(self) -> str:
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        return self.parts[0] if self.parts else ""
+
+    def hear(self, event: protocol.Event, now: float) -> None:
+        match event:
+            case protocol.Text():
+                self._say(event.text, now)
+            case protocol.Restart():
+                self.parts, self.chars, self.notice = [], 0, None
+                self.version += 1
+            case protocol.Notice():
+                self.notice = event.text
+                self.first_at = min(self.first_at, now)
+            case protocol.Done() | protocol.Failed():
+                self.final = event
+            case protocol.KeepAlive():
+                pass
+
+    def _say(self, text: str, now: float) -> None:
+        self.parts.append(text)
+        self.chars += len(text)
+        self.version += 1
+        self.notice = None
+        self.heard_at = now
+        self.first_at = min(self.first_at, now)
+
+    def silent_for(self, now: float) -> float:
+        """Seconds without text, in steps, so that a line that shows them changes only so often; 0 while it flows."""
+        silence = now - self.heard_at
+        if silence < _SILENT_AFTER:
+            return 0.0
+        return _SILENT_AFTER + (silence - _SILENT_AFTER) // _SILENT_EVERY * _SILENT_EVERY
+
+    def next_silence(self, now: float) -> float:
+        silence = self.silent_for(now)
+        return self.heard_at + (silence + _SILENT_EVERY if silence else _SILENT_AFTER)
+
+
+class _Showing:
+    """One turn while it is shown."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        pages: Pages,
+        *,
+        bot: ExtBot[Any],
+        limiter: Limiter,
+        clock: Clock,
+        interval: Callable[[], float],
+    ) -> None:
+        self._bot = bot
+        self._limiter = limiter
+        self._clock = clock
+        self._conversation = conversation
+        self._pages = pages
+        self._interval = interval
+        self._answer = _Answer(clock.time())
+        self._wake = asyncio.Event()
+        self._is_typing_over = asyncio.Event()
+        # A turn shown before waits a moment, or its message would shrink to the first words and grow again.
+        self._tried_at = clock.time() if len(pages) else -_NEVER
+        self._frame: _Frame | None = None
+
+    async def run(self, events: AsyncIterator[protocol.Event]) -> Outcome:
+        reader = asyncio.create_task(self._read(events))
+        reader.add_done_callback(lambda _: self._wake.set())
+        typing = asyncio.create_task(self._type())
+        try:
+            return await self._show(reader)
+        except TelegramError as error:
+            if not _is_unreachable(error):
+                raise
+            log.info("unreachable: turn=%s chat=%s", self._conversation.turn_id, self._conversation.chat_id)
+            return Outcome(Ending.UNREACHABLE, len(self._pages))
+        finally:
+            reader.cancel()
+            typing.cancel()
+            await asyncio.gather(reader, typing, return_exceptions=True)
+
+    async def _read(self, events: AsyncIterator[protocol.Event]) -> None:
+        async for event in events:
+            self._answer.hear(event, self._clock.time())
+            self._wake.set()
+            if self._answer.final:
+                return
+        raise EventsEnded(f"turn {self._conversation.turn_id}: the events ended before the turn did")
+
+    async def _show(self, reader: asyncio.Task[None]) -> Outcome:
+        while not reader.done():
+            await _wait(self._wake, self._due(), self._clock)
+            self._wake.clear()
+            if not reader.done() and self._due() <= self._clock.time():
+                await self._progress()
+        reader.result()
+        return await self._finish()
+
+    async def _type(self) -> None:
+        end = self._answer.started + _TYPING_AT_MOST
+        while not self._is_typing_over.is_set() and self._clock.time() < end:
+            with contextlib.suppress(TelegramError):  # nobody misses it; a block shows at the first message
+                await self._bot.send_chat_action(
+                    self._conversation.chat_id, ChatAction.TYPING, rate_limit_args=Priority.TYPING
+                )
+            await _wait(self._is_typing_over, self._clock.time() + _TYPING_EVERY, self._clock)
+
+    # --- while it runs
+
+    def _due(self) -> float:
+        """When there will next be something to show, as far as one can say now."""
+        if not self._conversation.is_streamed:
+            return _NEVER
+        return max(self._wanted_at(), self._tried_at + self._interval())
+
+    def _wanted_at(self) -> float:
+        answer, now = self._answer, self._clock.time()
+        if not len(self._pages):
+            enough = now if answer.chars >= _FIRST_CHARS else answer.first_at + _FIRST_SECONDS
+            return min(enough, answer.heard_at + _SILENT_AFTER)
+        return now if self._frame != self._current(now) else answer.next_silence(now)
+
+    def _current(self, now: float) -> "_Frame":
+        silence = self._answer.silent_for(now)
+        return _Frame(self._answer.version, self._working(silence) if silence else self._answer.notice)
+
+    def _working(self, silence: float) -> str:
+        minutes, seconds = divmod(int(silence), 60)
+        return self._conversation.speech.plain("relay-working", elapsed=f"{minutes}:{seconds:02}")
+
+    async def _progress(self) -> None:
+        """Show the frame of this moment, if there is room for it; whatever goes wrong, a later one shows more."""
+        self._tried_at = self._clock.time()
+        priority = Priority.PROGRESS if len(self._pages) else Priority.FIRST
+        if not self._limiter.has_room(self._conversation.chat_id, priority):
+            return
+        frame = self._current(self._tried_at)
+        pages = self._paged(self._growing(frame.status), self._button("stop"))
+        try:
+            await self._put(pages)
+        except Dropped:
+            return
+        except NetworkError as error:
+            if _is_unreachable(error):
+                raise
+            log.warning("frame not shown: turn=%s error=%s", self._conversation.turn_id, error)
+            return
+        self._frame = frame
+
+    async def _put(self, pages: list[Page]) -> None:
+        if pages:
+            self._is_typing_over.set()
+            await self._pages.show(pages, Priority.PROGRESS, Priority.FIRST)
+
+    # --- the end
+
+    async def _finish(self) -> Outcome:
+        self._is_typing_over.set()
+        final = self._answer.final
+        is_again = isinstance(final, protocol.Failed) and (final.retryable or final.kind == protocol.ErrorKind.STOPPED)
+        chunks = self._finished(final)
+        pages = self._paged(chunks, self._button("retry") if is_again else None)
+        await self._deliver(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
+        await self._deliver_extra(lambda: self._pages.cut(len(pages)))
+        if _deserves_file(chunks):
+            caption = self._conversation.speech.plain("relay-file")
+            content = self._answer.text.encode("utf-8", "replace")
+            await self._deliver_extra(lambda: self._pages.attach(content, _FILE_NAME, caption))
+        return Outcome(_ending(final), len(pages), final)
+
+    async def _deliver(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Try until Telegram took it; the limiter waits after a 429.
+
+        Telegram has no idempotency key: a send whose answer got lost may be made twice. Edits, which end almost every
+        answer, may be repeated.
+        """
+        pause, end = _RETRY_FIRST, self._clock.time() + _RETRY_TOTAL
+        while True:
+            try:
+                return await step()
+            except (NetworkError, Dropped) as error:
+                if _is_unreachable(error):
+                    raise
+                if isinstance(error, BadRequest | Dropped) or self._clock.time() + pause > end:
+                    raise NotDelivered(f"turn {self._conversation.turn_id}: {error}") from error
+                log.warning("final not delivered yet: turn=%s error=%s", self._conversation.turn_id, error)
+            await _wait(asyncio.Event(), self._clock.time() + pause, self._clock)
+            pause = min(pause * 2, _RETRY_MOST)
+
+    async def _deliver_extra(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Like `_deliver`, for what the answer is complete without."""
+        try:
+            await self._deliver(step)
+        except NotDelivered as error:
+            log.warning("answer delivered, extra not: %s", error)
+
+    # --- what it looks like
+
+    def _rendered(self) -> list[Chunk]:
+        return render(self._answer.text, units=_PAGE_UNITS, entities=_PAGE_ENTITIES)
+
+    def _growing(self, status: str | None) -> list[Chunk]:
+        chunks = self._rendered()
+        if not status:
+            return chunks
+        line = plain(_clipped(status, _STATUS_UNITS), MessageEntityType.ITALIC)
+        return [*chunks[:-1], stack([line, *chunks[-1:]], "\n\n")]
+
+    def _finished(self, final: protocol.Final | None) -> list[Chunk]:
+        chunks = self._rendered()
+        line = self._last_line(final, is_empty=not chunks)
+        if line is None:
+            return chunks
+        if chunks and utf16_length(chunks[-1].text) + 2 + utf16_length(line.text) <= _PAGE_UNITS:
+            return [*chunks[:-1], stack([chunks[-1], line], "\n\n")]
+        return [*chunks, line]
+
+    def _last_line(self, final: protocol.Final | None, *, is_empty: bool) -> Chunk | None:
+        speech = self._conversation.speech
+        if not isinstance(final, protocol.Failed):
+            return plain(speech.plain("relay-empty")) if is_empty else None
+        if final.kind == protocol.ErrorKind.STOPPED:
+            return plain(speech.plain("relay-stopped"))
+        return plain(speech.plain("relay-failed", reason=_clipped(final.text, _REASON_UNITS)))
+
+    def _paged(self, chunks: list[Chunk], button: InlineKeyboardMarkup | None) -> list[Page]:
+        header = self._conversation.header
+        if header and chunks:
+            line = plain(_clipped(header, _HEADER_UNITS), MessageEntityType.BOLD)
+            chunks = [stack([line, chunks[0]], "\n"), *chunks[1:]]
+        return [Page(chunk, button if chunk is chunks[-1] else None) for chunk in chunks]
+
+    def _button(self, verb: str) -> InlineKeyboardMarkup:
+        label = self._conversation.speech.plain(f"relay-{verb}")
+        data = f"v1|{verb}|{self._conversation.turn_id}"
+        return InlineKeyboardMarkup.from_button(InlineKeyboardButton(label, callback_data=data))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What a progress edit showed: the same again is not sent."""
+
+    version: int
+    status: str | None
+
+
+async def _wait(event: asyncio.Event, until: float, clock: Clock) -> None:
+    """Wait for the event, or for the time."""
+    waiter = asyncio.ensure_future(event.wait())
+    timer = clock.call_at(until, waiter.cancel) if until < _NEVER else None
+    try:
+        await asyncio.wait([waiter])
+    finally:
+        waiter.cancel()
+        if timer:
+            timer.cancel()
+
+
+def _ending(final: protocol.Final | None) -> Ending:
+    if not isinstance(final, protocol.Failed):
+        return Ending.DONE
+    return Ending.STOPPED if final.kind == protocol.ErrorKind.STOPPED else Ending.FAILED
+
+
+def _is_unreachable(error: TelegramError) -> bool:
+    return isinstance(error, Forbidden) or (isinstance(error, BadRequest) and "chat not found" in str(error).lower())
+
+
+def _deserves_file(chunks: list[Chunk]) -> bool:
+    code = sum(entity.length for chunk in chunks for entity in chunk.entities if entity.type == MessageEntityType.PRE)
+    return len(chunks) > _FILE_PAGES or code > _FILE_CODE
+
+
+def _clipped(text: str, units: int) -> str:
+    return text.encode("utf-16-le", "replace")[: 2 * units].decode("utf-16-le", "ignore")

@@ -1,0 +1,178 @@
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent.app import build
+from agent.protocol import EVENT_STREAM, ChatRequest, Event, KeepAlive, Restart, Text, from_sse
+from agent.settings import Settings
+from agent.turns import Turns
+from tests.fakes.libertai import LibertAIDouble
+from tests.fakes.libertai_serving import Serving
+
+KEY = "LTAI_test_key"
+SECRET = "a-secret-of-an-agent"
+MODEL = "qwen3.6-35b-a3b"
+DEADLINE = 10
+
+
+class Client:
+    """Talks to an agent as the bot does."""
+
+    def __init__(self, url: str, turns: Turns | None = None) -> None:
+        self.turns = turns  # of an agent inside this process
+        self.http = httpx.AsyncClient(
+            base_url=url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=DEADLINE, trust_env=False
+        )
+
+    @asynccontextmanager
+    async def stream(self, message: str = "hi", **fields) -> AsyncIterator[AsyncIterator[Event]]:
+        fields = {"chat_id": "c1"} | fields
+        content = ChatRequest(message=message, **fields).model_dump_json()
+        headers = {"Accept": EVENT_STREAM, "Content-Type": "application/json"}
+        async with self.http.stream("POST", "/chat", content=content, headers=headers) as response:
+            assert response.status_code == 200, await response.aread()
+            yield from_sse(response.aiter_bytes())
+
+    async def events(self, message: str = "hi", **fields) -> list[Event]:
+        async with self.stream(message, **fields) as events:
+            return [event async for event in events]
+
+    async def ask(self, message: str = "hi", **fields) -> httpx.Response:
+        return await self.http.post("/chat", json={"chat_id": "c1", "message": message} | fields)
+
+
+def answer(events: list[Event]) -> str:
+    """Add up the answer as a client shows it."""
+    text = ""
+    for event in events:
+        if isinstance(event, Text):
+            text += event.text
+        elif isinstance(event, Restart):
+            text = ""
+    return text
+
+
+async def next_of[E: Event](events: AsyncIterator[Event], kind: type[E]) -> E:
+    """Read on to the next event of a kind."""
+    async with asyncio.timeout(DEADLINE):
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"the stream ended without {kind.__name__}")
+
+
+def without_keepalives(events: list[Event]) -> list[Event]:
+    return [event for event in events if not isinstance(event, KeepAlive)]
+
+
+@pytest.fixture
+async def libertai():
+    async with LibertAIDouble(keys=[KEY]) as double:
+        yield double
+
+
+@pytest.fixture
+def settings(libertai, tmp_path):
+    def make(**changes) -> Settings:
+        values = {
+            "agent_name": "Ada",
+            "agent_job": "You cook.\nOnly vegetables.",
+            "agent_model": MODEL,
+            "agent_secret": SECRET,
+            "agent_data": tmp_path / "data",
+            "llm_base_url": libertai.base_url,
+            "llm_api_key": KEY,
+            "agent_coalesce_seconds": 0.001,
+            "agent_retry_pause_seconds": 0,
+        }
+        return Settings(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+async def agents(settings):
+    """Starts agents inside this process: `client = await agents(agent_keepalive_seconds=1)`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**changes) -> Client:
+            agent = build(settings(**changes))
+            serving = Serving(agent.asgi)
+            await serving.start()
+            stack.push_async_callback(serving.stop)
+            client = Client(serving.url, agent.turns)
+            stack.push_async_callback(client.http.aclose)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+async def client(agents):
+    return await agents()
+
+
+class AgentProcess:
+    """An agent as a process of its own, on a socket opened beforehand, so that no two tests race for a port."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._clients: list[Client] = []
+
+    async def start(self) -> Client:
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            environment = self._environment | {"AGENT_FD": str(door.fileno())}
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "agent", env=environment, pass_fds=[door.fileno()]
+            )
+            client = Client(f"http://127.0.0.1:{door.getsockname()[1]}")
+        self._clients.append(client)
+        return client
+
+    def signal(self, number: int) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        assert self._process
+        async with asyncio.timeout(DEADLINE):
+            return await self._process.wait()
+
+    async def stop(self) -> None:
+        if self._process and self._process.returncode is None:
+            self.signal(signal.SIGKILL)
+            await self.ended()
+        for client in self._clients:
+            await client.http.aclose()
+
+
+@pytest.fixture
+def environment(libertai, tmp_path):
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "AGENT_NAME": "Ada",
+        "AGENT_JOB": "You cook.\nOnly vegetables.",
+        "AGENT_MODEL": MODEL,
+        "AGENT_SECRET": SECRET,
+        "AGENT_DATA": str(tmp_path / "data"),
+        "LLM_BASE_URL": libertai.base_url,
+        "LLM_API_KEY": KEY,
+    }
+
+
+@pytest.fixture
+async def process(environment):
+    agent = AgentProcess(environment)
+    yield agent
+    await agent.stop()

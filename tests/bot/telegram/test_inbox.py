@@ -1,0 +1,134 @@
+import json
+
+import pytest
+from telegram import Update
+
+from bot.accounts.chats import Chats
+from bot.telegram.inbox import KEPT_SECONDS, Inbox
+
+OLGA = 7_000_000_001
+KEY = "LTAI_very_secret_f3a9"
+
+
+def message(update_id, text, *, chat_type="private", chat_id=OLGA):
+    entities = [{"type": "bot_command", "offset": 0, "length": len(text.split()[0])}] if text.startswith("/") else []
+    return Update.de_json(
+        {
+            "update_id": update_id,
+            "message": {
+                "message_id": update_id,
+                "date": 1_800_000_000,
+                "chat": {"id": chat_id, "type": chat_type},
+                "from": {"id": OLGA, "is_bot": False, "first_name": "Olga"},
+                "text": text,
+                "entities": entities,
+            },
+        },
+        None,
+    )
+
+
+@pytest.fixture
+def chats(database, clock):
+    return Chats(database, clock=clock)
+
+
+@pytest.fixture
+def inbox(database, vault, chats, clock):
+    return Inbox(database, vault, chats, clock=clock)
+
+
+def texts(updates):
+    return [update.message.text for update in updates]
+
+
+def on_disk(folder):
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+async def test_an_update_is_stored_once_however_often_it_comes(inbox):
+    first = await inbox.store([message(1, "a"), message(2, "b")])
+    second = await inbox.store([message(2, "b"), message(3, "c")])
+
+    assert (texts(first), texts(second)) == (["a", "b"], ["c"])
+    assert texts(await inbox.waiting()) == ["a", "b", "c"]
+    assert await inbox.next_offset() == 4
+
+
+async def test_what_is_handled_leaves_only_its_number(inbox, tmp_path):
+    await inbox.store([message(1, "private words")])
+
+    await inbox.done(1)
+
+    assert await inbox.waiting() == []
+    assert await inbox.store([message(1, "private words")]) == []
+
+
+@pytest.mark.parametrize("text", [f"/login {KEY}", f"/login@baal_bot   {KEY}"])
+async def test_a_key_behind_login_never_reaches_the_disk_in_clear(inbox, tmp_path, text):
+    (stored,) = await inbox.store([message(1, text)])
+
+    assert stored.message.text.endswith("***")
+    assert (await inbox.key(1)).get_secret_value() == KEY
+    assert KEY.encode() not in on_disk(tmp_path)
+    assert KEY.encode() not in json.dumps(stored.to_dict()).encode()
+
+
+async def test_the_message_after_login_is_a_key_also_in_the_same_batch(inbox, tmp_path):
+    stored = await inbox.store([message(1, "/login"), message(2, "any-key-of-another-server")])
+
+    assert texts(stored) == ["/login", "***"]
+    assert (await inbox.key(2)).get_secret_value() == "any-key-of-another-server"
+    assert b"any-key-of" not in on_disk(tmp_path)
+
+
+async def test_a_command_after_login_is_no_key(inbox):
+    stored = await inbox.store([message(1, "/login"), message(2, "/list")])
+
+    assert texts(stored) == ["/login", "/list"]
+    assert await inbox.key(2) is None
+
+
+async def test_a_key_sent_in_a_group_is_cut_out_too(inbox, tmp_path):
+    (stored,) = await inbox.store([message(1, f"/login {KEY}", chat_type="group", chat_id=-5)])
+
+    assert stored.message.text == "/login ***"
+    assert KEY.encode() not in on_disk(tmp_path)
+
+
+async def test_a_key_in_plain_talk_is_cut_out_too(inbox, tmp_path):
+    (stored,) = await inbox.store([message(1, f"my key is {KEY}, is it good?")])
+
+    assert stored.message.text == "my key is ***, is it good?"
+    assert KEY.encode() not in on_disk(tmp_path)
+
+
+async def test_a_handled_key_is_forgotten(inbox):
+    await inbox.store([message(1, f"/login {KEY}")])
+
+    await inbox.done(1)
+
+    assert await inbox.key(1) is None
+
+
+async def test_what_broke_is_kept_and_taken_up_again_by_its_own_chat_only(inbox):
+    await inbox.store([message(1, "hello")])
+    await inbox.failed(1)
+    assert await inbox.waiting() == []
+
+    assert await inbox.again(1, chat_id=99) is None
+    taken = await inbox.again(1, chat_id=OLGA)
+    assert taken is not None
+    assert taken.message.text == "hello"
+    assert texts(await inbox.waiting()) == ["hello"]
+
+
+async def test_old_numbers_are_forgotten_but_never_the_highest(inbox, clock):
+    await inbox.store([message(1, "a"), message(2, "b")])
+    await inbox.done(1)
+    await inbox.done(2)
+
+    clock.now += KEPT_SECONDS + 1e9
+    await inbox.prune()
+
+    assert await inbox.next_offset() == 3

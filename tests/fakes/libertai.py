@@ -1,0 +1,347 @@
+"""A double of LibertAI: inference gateway, account backend and model catalogue on one port, as strict as the real ones.
+
+`python -m tests.fakes.libertai --port 8081 --key LTAI_demo` runs it by itself; tests use `LibertAIDouble` in their own
+process, and both script it by `LibertAISim`. Words and shapes: libertai-api and libertai-inference.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import HTTPException
+from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.response import Stream
+
+from tests.fakes import libertai_catalogue as catalogue
+from tests.fakes.libertai_replies import stream, whole
+from tests.fakes.libertai_serving import Serving
+from tests.fakes.libertai_sim import WAIT_SECONDS, Call, Key, KeyState, LibertAISim, Pace, Script
+
+_ROLES = ("system", "user", "assistant", "tool")
+_KEY_TEXTS = {
+    KeyState.DISABLED: "This API key is disabled.",
+    KeyState.EXPIRED: "This API key has expired.",
+    KeyState.MONTHLY_LIMIT: "This API key has reached its monthly limit.",
+    KeyState.NO_CREDITS: "You have no credits left.",
+    KeyState.EXTRA_CREDIT_CAP: "You have reached your extra credit cap.",
+}
+_ERROR_BODIES: dict[int, dict[str, Any]] = {
+    401: {"detail": "Unauthorized"},
+    403: {"error": {"message": "You have no credits left.", "type": "invalid_request_error", "code": "no_credits"}},
+    404: {"detail": "Model 'gone' not found"},
+    429: {"detail": "Too Many Requests"},
+    500: {"detail": "Internal Server Error"},
+    503: {"detail": "All servers unavailable for model"},
+}
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
+
+
+class World:
+    """What the double knows."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, KeyState] = {}
+        self.scripts: deque[Script] = deque()
+        self.pace = Pace()
+        self.calls: list[Call] = []
+        self.called = asyncio.Condition()
+        self.released = asyncio.Event()
+
+    async def record(self, call: Call) -> None:
+        """Keep a request for a completion."""
+        async with self.called:
+            self.calls.append(call)
+            self.called.notify_all()
+
+
+# The inference gateway
+
+
+@post("/v1/chat/completions", status_code=200)
+async def completions(request: Request[Any, Any, Any], world: NamedDependency[World]) -> Response[Any]:
+    """Answer a chat."""
+    authorization = request.headers.get("authorization", "")
+    _require_payment(world, authorization)
+    body = _parse(await request.body())
+    _require_model(body)
+    await world.record(Call(authorization=authorization, body=body))
+    script = world.scripts.popleft() if world.scripts else Script()
+    if script.status != 200 or script.body is not None:
+        return _verbatim(script)
+    _require_messages(body)
+    if not body.get("stream"):
+        return Response(whole(body, script))
+    frames = stream(body, script, script.pace or world.pace, world.released)
+    return Stream(frames, media_type=script.content_type or "text/event-stream")
+
+
+@get("/v1/models")
+async def models() -> dict[str, Any]:
+    """List the models; nothing here says what they can do."""
+    fields = {"object": "model", "created": int(time.time()), "owned_by": "libertai"}
+    return {"object": "list", "data": [{"id": name} | fields for name in catalogue.model_ids()]}
+
+
+@get("/libertai/models")
+async def servers() -> dict[str, Any]:
+    """List the servers behind each model."""
+    return {name: {"servers": [f"https://{name}.example"]} for name in catalogue.BY_ID}
+
+
+@get("/libertai/auth/check", media_type=MediaType.TEXT)
+async def auth_check(request: Request[Any, Any, Any], world: NamedDependency[World]) -> str:
+    """Say whether a key may be used."""
+    _require_key(world, request.headers.get("authorization", ""))
+    return "OK"
+
+
+@get("/health")
+async def health() -> dict[str, Any]:
+    """Say that the gateway is up."""
+    return {"status": "ok", "models": len(catalogue.BY_ID)}
+
+
+# The account backend
+
+
+@get("/usage")
+async def usage(request: Request[Any, Any, Any], world: NamedDependency[World]) -> dict[str, Any]:
+    """Tell a key's allowance; every rejection is the same 401."""
+    state = _state(world, request.headers.get("authorization", ""))
+    if state not in {KeyState.OK, KeyState.NO_CREDITS, KeyState.MONTHLY_LIMIT, KeyState.EXTRA_CREDIT_CAP}:
+        raise _Refused(401, {"detail": "Invalid API key"})
+    percent = 12.5 if state is KeyState.OK else 100.0
+    return {
+        "plan": "free",
+        "window_5h": {"used_percent": percent, "resets_at": "2026-11-21T15:00:00Z"},
+        "weekly": {"used_percent": percent, "resets_at": "2026-11-24T00:00:00Z"},
+        "extra_usage_credits": 4.2 if state is KeyState.OK else 0.0,
+    }
+
+
+@get("/credits/balance")
+async def balance() -> dict[str, Any]:
+    """Refuse: this call wants the token of a login, never an API key."""
+    raise _Refused(401, {"detail": "Not authenticated"})
+
+
+@get("/api/v0/aggregates/{file_name:str}")
+async def aggregate(file_name: FromPath[str], keys: FromQuery[str] = "LTAI_PRICING") -> dict[str, Any]:
+    """Answer as the public aggregate endpoint."""
+    if file_name != f"{catalogue.ADDRESS}.json" or keys != "LTAI_PRICING":
+        raise _Refused(404, {"error": "No aggregate found for this address"})
+    return catalogue.aggregate()
+
+
+# The control API
+
+
+@post("/sim/keys", status_code=204)
+async def sim_keys(data: JSONBody[Key], world: NamedDependency[World]) -> None:
+    """Set the state of a key."""
+    world.keys[data.key] = data.state
+
+
+@post("/sim/scripts", status_code=204)
+async def sim_scripts(data: JSONBody[Script], world: NamedDependency[World]) -> None:
+    """Queue an answer."""
+    world.scripts.append(data)
+
+
+@post("/sim/pace", status_code=204)
+async def sim_pace(data: JSONBody[Pace], world: NamedDependency[World]) -> None:
+    """Set the pace of answers that do not bring their own."""
+    world.pace = data
+
+
+@post("/sim/release", status_code=204)
+async def sim_release(world: NamedDependency[World]) -> None:
+    """Let the answers go on that are held now; later ones hold again."""
+    world.released.set()
+    world.released = asyncio.Event()
+
+
+@post("/sim/reset", status_code=204)
+async def sim_reset(world: NamedDependency[World]) -> None:
+    """Forget scripts and calls."""
+    world.scripts.clear()
+    world.calls.clear()
+    world.pace = Pace()
+
+
+@get("/sim/calls")
+async def sim_calls(world: NamedDependency[World], at_least: FromQuery[int] = 0) -> list[Call]:
+    """List the completions asked for, waiting until there are so many."""
+    async with asyncio.timeout(WAIT_SECONDS), world.called:
+        await world.called.wait_for(lambda: len(world.calls) >= at_least)
+    return world.calls
+
+
+# What it refuses
+
+
+def _state(world: World, authorization: str) -> KeyState:
+    return world.keys.get(authorization.removeprefix("Bearer "), KeyState.UNKNOWN)
+
+
+def _require_key(world: World, authorization: str) -> None:
+    state = _state(world, authorization)
+    if state is KeyState.UNKNOWN:
+        raise _Refused(401, _ERROR_BODIES[401])
+    if state is not KeyState.OK:
+        error = {"message": _KEY_TEXTS[state], "type": "invalid_request_error", "code": state.value}
+        raise _Refused(403, {"error": error})
+
+
+def _require_payment(world: World, authorization: str) -> None:
+    if authorization:
+        _require_key(world, authorization)
+        return
+    accepts = [{"scheme": "upto", "network": "eip155:8453"}]
+    body = {"x402Version": 2, "accepts": accepts, "error": "X-PAYMENT header is required"}
+    required = base64.b64encode(json.dumps(body).encode()).decode()
+    raise _Refused(402, body, {"WWW-Authenticate": "X-PAYMENT", "PAYMENT-REQUIRED": required})
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except ValueError as error:
+        raise _Refused(400, {"detail": "Invalid JSON"}) from error
+    if not isinstance(body, dict):
+        raise _Refused(400, {"detail": "Invalid JSON"})
+    return body
+
+
+def _require_model(body: dict[str, Any]) -> None:
+    if not catalogue.find(str(body.get("model"))):
+        raise _Refused(404, {"detail": f"Model '{body.get('model')}' not found"})
+
+
+def _require_messages(body: dict[str, Any]) -> None:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _bad("messages: at least one message is required")
+    said = [message for message in messages if message.get("role") != "system"]
+    if not said or said[0].get("role") != "user":
+        raise _bad("Conversation must begin with a user message")
+    calls: set[str] = set()
+    for before, message in zip([None, *said], said, strict=False):
+        _require_message(before, message, calls)
+    if calls:
+        raise _bad("An assistant message with 'tool_calls' must be followed by tool messages for each of them")
+    _require_window(body, said)
+
+
+def _require_message(before: dict[str, Any] | None, message: dict[str, Any], calls: set[str]) -> None:
+    role = message.get("role")
+    if role not in _ROLES:
+        raise _bad(f"Unexpected message role: {role}")
+    if role == "tool":
+        if message.get("tool_call_id") not in calls:
+            raise _bad("messages with role 'tool' must be a response to a preceding message with 'tool_calls'")
+        calls.remove(message["tool_call_id"])
+        return
+    if before and before.get("role") == role:
+        raise _bad("Conversation roles must alternate user/assistant/user/assistant/...")
+    if not message.get("content") and not message.get("tool_calls"):
+        raise _bad(f"A message of role {role} must have content or tool calls")
+    calls.update(call["id"] for call in message.get("tool_calls") or [])
+
+
+def _require_window(body: dict[str, Any], said: list[dict[str, Any]]) -> None:
+    model = catalogue.find(body["model"])
+    asked = sum(len(str(message.get("content"))) for message in said) // 4
+    if model and asked > model.context_window:
+        raise _bad(
+            f"This model's maximum context length is {model.context_window} tokens. However, you requested {asked} "
+            "tokens. Please reduce the length of the messages."
+        )
+
+
+def _bad(text: str) -> _Refused:
+    return _Refused(400, {"error": {"message": text, "type": "BadRequestError", "param": None, "code": 400}})
+
+
+def _verbatim(script: Script) -> Response[bytes]:
+    body = script.body if script.body is not None else json.dumps(_ERROR_BODIES.get(script.status, {"detail": "Error"}))
+    default = "application/json" if script.status != 200 else "text/event-stream"
+    media_type = script.content_type or default
+    return Response(body.encode(), status_code=script.status, media_type=media_type, headers=script.headers)
+
+
+def _refused(_: Request[Any, Any, Any], error: _Refused) -> Response[dict[str, Any]]:
+    return Response(error.body, status_code=error.status, headers=error.headers)
+
+
+def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    return Response({"detail": error.detail, "extra": error.extra}, status_code=error.status_code)
+
+
+def application(world: World) -> Litestar:
+    """Build the double."""
+    gateway = [completions, models, servers, auth_check, health]
+    account = [usage, balance, aggregate]
+    control = [sim_keys, sim_scripts, sim_pace, sim_release, sim_reset, sim_calls]
+    return Litestar(
+        [*gateway, *account, *control],
+        dependencies={"world": Provide(lambda: world, sync_to_thread=False)},
+        exception_handlers={_Refused: _refused, HTTPException: _http_error},
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+class LibertAIDouble(LibertAISim):
+    """The double inside this process, on a free port: `async with LibertAIDouble(keys=["LTAI_x"]) as libertai`."""
+
+    def __init__(self, *, keys: list[str]) -> None:
+        world = World()
+        world.keys = dict.fromkeys(keys, KeyState.OK)
+        self._serving = Serving(application(world))
+        super().__init__(self._serving.url)
+
+    async def __aenter__(self) -> Self:
+        await self._serving.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        await self._serving.stop()
+
+
+def main() -> None:
+    """Run the double by itself."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--host", default="127.0.0.1")
+    options.add_argument("--port", type=int, required=True)
+    options.add_argument("--key", action="append", default=[], help="an API key to accept; may be given several times")
+    options.add_argument("--first-token", type=float, default=0.3, help="seconds before the first token")
+    options.add_argument("--rate", type=float, default=25, help="tokens per second; 0 for all at once")
+    given = options.parse_args()
+    world = World()
+    world.keys = dict.fromkeys(given.key, KeyState.OK)
+    world.pace = Pace(first_token_seconds=given.first_token, tokens_per_second=given.rate or None)
+    # A scripted reset breaks its connection by an exception, which uvicorn would log.
+    uvicorn.run(application(world), host=given.host, port=given.port, log_level="critical", access_log=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The control side of LibertAI's double: what tests script and read, and the client with which they do it."""
+
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+WAIT_SECONDS = 10.0
+
+
+class KeyState(StrEnum):
+    """What LibertAI thinks of an API key. All but the first two are the reasons of its 403."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+    MONTHLY_LIMIT = "key_monthly_limit"
+    NO_CREDITS = "no_credits"
+    EXTRA_CREDIT_CAP = "extra_credit_cap"
+
+
+class Ending(StrEnum):
+    """How a scripted stream ends."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    SILENT = "silent"
+    """The body just ends, as LibertAI's gateway does when a server behind it fails."""
+    RESET = "reset"
+    """The connection breaks."""
+
+
+class Wire(BaseModel):
+    """Base of the control API's messages."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Key(Wire):
+    """A key and its state."""
+
+    key: str
+    state: KeyState = KeyState.OK
+
+
+class Pace(Wire):
+    """How fast the model writes; without a rate all at once."""
+
+    first_token_seconds: float = 0
+    tokens_per_second: float | None = None
+
+
+class Script(Wire):
+    """One answer to one completion. Without `text` the double makes one up from the question."""
+
+    text: str | None = None
+    reasoning: str = ""
+    ending: Ending = Ending.STOP
+    tokens: int | None = None
+    """How many tokens are said before the ending; all if not given."""
+    hold_after: int | None = None
+    """After this many tokens nothing is said until `release`."""
+    pace: Pace | None = None
+    status: int = 200
+    body: str | None = None
+    """Sent verbatim instead of a completion."""
+    content_type: str | None = None
+    headers: dict[str, str] = {}
+
+
+class Call(Wire):
+    """A request for a completion that reached the double."""
+
+    authorization: str
+    body: dict[str, Any]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages without the system prompt."""
+        return [message for message in self.body["messages"] if message["role"] != "system"]
+
+    @property
+    def system(self) -> str:
+        """The system prompt."""
+        return str(next(message["content"] for message in self.body["messages"] if message["role"] == "system"))
+
+
+_CALLS = TypeAdapter(list[Call])
+
+
+class LibertAISim:
+    """Scripts a running double, in this process or another one, by its control API."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=WAIT_SECONDS + 5, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    @property
+    def base_url(self) -> str:
+        """The OpenAI base URL."""
+        return f"{self.url}/v1"
+
+    async def set_key(self, key: str, state: KeyState = KeyState.OK) -> None:
+        """Make a key known, or change its state."""
+        await self._post("/sim/keys", Key(key=key, state=state))
+
+    async def script(self, *scripts: Script) -> None:
+        """Queue answers; each is used once, and when all are used the double makes answers up again."""
+        for script in scripts:
+            await self._post("/sim/scripts", script)
+
+    async def reply(self, text: str) -> None:
+        """Queue a plain answer."""
+        await self.script(Script(text=text))
+
+    async def refuse(self, status: int, body: str | None = None) -> None:
+        """Queue an error in LibertAI's words, or in these."""
+        await self.script(Script(status=status, body=body))
+
+    async def pace(self, *, first_token_seconds: float = 0, tokens_per_second: float | None = None) -> None:
+        """Set the pace of all answers that do not bring their own."""
+        await self._post(
+            "/sim/pace", Pace(first_token_seconds=first_token_seconds, tokens_per_second=tokens_per_second)
+        )
+
+    async def release(self) -> None:
+        """Let held answers go on."""
+        await self._post("/sim/release", None)
+
+    async def calls(self, at_least: int = 0) -> list[Call]:
+        """List the completions asked for, waiting until there are so many."""
+        response = await self._http.get("/sim/calls", params={"at_least": at_least})
+        response.raise_for_status()
+        return _CALLS.validate_json(response.content)
+
+    async def reset(self) -> None:
+        """Forget scripts and calls; keys stay."""
+        await self._post("/sim/reset", None)
+
+    async def _post(self, path: str, body: Wire | None) -> None:
+        content = body.model_dump_json() if body else b""
+        response = await self._http.post(path, content=content, headers={"Content-Type": "application/json"})
+        response.raise_for_status()
