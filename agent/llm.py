@@ -108,6 +108,7 @@ class Llm:
         return openai.AsyncOpenAI(
             base_url=self._base_url,
             api_key=self._api_key.get_secret_value(),
+            http_client=openai.DefaultAioHttpClient(timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)),
             max_retries=0,  # the loop asks again, and tells the person
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
         )
@@ -213,7 +214,7 @@ class _Reading:
 
 def _parse(payload: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(payload)
+        document = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
         raise ModelFailed(ErrorKind.BAD_REPLY, "a line that is not JSON") from error
     if not isinstance(document, dict):

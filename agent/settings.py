@@ -2,6 +2,7 @@
 
 import os
 import socket
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.errors import BadSettings
 
+_BREAKING = {"Cc", "Zl", "Zp"}
 _SECRETS = ("AGENT_SECRET", "LLM_API_KEY")
 
 
 def _one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be one line of printable characters")
+    # Not str.isprintable(): that refuses the joiners of emoji and the marks of right-to-left names.
+    if any(unicodedata.category(character) in _BREAKING for character in text):
+        raise ValueError("must be one line without control characters")
     return text
 
 

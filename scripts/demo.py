@@ -71,7 +71,9 @@ class Demo:
             return Model("https://api.libertai.io/v1", key, "", "LibertAI, with your LIBERTAI_API_KEY.")
         if self._wanted_model != "scripted" and _can_run_local_model():
             url = await self._spawn("scripts.local_model")
-            return Model(f"{url}/v1", DEMO_KEY, "smollm2", "SmolLM2-135M, a real but very small model, on this machine.")
+            return Model(
+                f"{url}/v1", DEMO_KEY, "smollm2", "SmolLM2-135M, a real but very small model, on this machine."
+            )
         why = "as asked" if self._wanted_model == "scripted" else "the local model could not be installed"
         return Model(f"{libertai}/v1", DEMO_KEY, "", f"a scripted one ({why}): its answers are canned.")
 
@@ -106,7 +108,7 @@ class Demo:
 
     async def _end_agents(self) -> None:
         provider = LocalProvider(FOLDER / "data" / "machines")
-        for machine in await provider.list():
+        for machine in await provider.listed():
             await provider.give_back(machine)
 
     async def _spawn(self, module: str, *arguments: str, port: int = 0) -> str:

@@ -161,7 +161,7 @@ class Converger:
     async def give_back(self, machine: Machine) -> None:
         """End a doomed machine; it leaves the books only when the provider no longer lists it."""
         await self._provider.give_back(machine.id)
-        if machine.id in await self._provider.list():
+        if machine.id in await self._provider.listed():
             raise MachineError(f"{machine.id} was given back and is still listed")
         await self._books.note(machine.id, MachineState.GONE)
         log.info(line("machine given back", agent=machine.agent_id, machine=machine.id))

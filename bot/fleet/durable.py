@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 APPLICATION_VERSION = "1"
 """Constant: by default it is a hash of the code, and work begun before an edit would stay pending for ever."""
 
+STOP_SECONDS = 5
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -39,7 +41,12 @@ Step = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
 
 async def step(name: str, function: Callable[[], Awaitable[None]]) -> None:
     """Run a step of the converge in flight: done before a crash, it is passed over afterwards; in flight, run again."""
-    await DBOS.run_step_async({"name": name}, function)
+
+    async def run() -> None:
+        # DBOS awaits only what is declared async; a lambda that returns a coroutine would be "done" without running.
+        await function()
+
+    await DBOS.run_step_async({"name": name}, run)
 
 
 class Durable:
@@ -71,8 +78,10 @@ class Durable:
         return status is not None and status.status in ENDED
 
     async def stop(self) -> None:
-        """Leave running work as it is; the next start goes on with it."""
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
+        """Wait a moment for running work; the next start goes on with what is left."""
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=STOP_SECONDS)
+        # DBOS made its own, now closed, executor this loop's default.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {

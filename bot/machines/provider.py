@@ -30,5 +30,5 @@ class Provider(Protocol):
     async def give_back(self, machine_id: str) -> None:
         """End it and everything on it. Also harmless for one that is gone or was never rented."""
 
-    async def list(self) -> list[str]:
+    async def listed(self) -> list[str]:
         """The ids of all machines that are rented, whether our books know them or not."""

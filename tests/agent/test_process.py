@@ -55,7 +55,7 @@ async def test_told_to_stop_it_interrupts_turns_that_do_not_end(process, environ
     assert await process.ended() == 0
 
 
-async def refused(environment):
+async def refused(environment: dict[str, str]) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agent", env=environment, stderr=asyncio.subprocess.PIPE
     )

@@ -57,6 +57,7 @@ class World:
     def __init__(self) -> None:
         self.keys: dict[str, KeyState] = {}
         self.scripts: deque[Script] = deque()
+        self.always = Script()
         self.pace = Pace()
         self.calls: list[Call] = []
         self.called = asyncio.Condition()
@@ -80,7 +81,7 @@ async def completions(request: Request[Any, Any, Any], world: NamedDependency[Wo
     body = _parse(await request.body())
     _require_model(body)
     await world.record(Call(authorization=authorization, body=body))
-    script = world.scripts.popleft() if world.scripts else Script()
+    script = world.scripts.popleft() if world.scripts else world.always
     if script.status != 200 or script.body is not None:
         return _verbatim(script)
     _require_messages(body)
@@ -163,6 +164,12 @@ async def sim_scripts(data: JSONBody[Script], world: NamedDependency[World]) -> 
     world.scripts.append(data)
 
 
+@post("/sim/always", status_code=204)
+async def sim_always(data: JSONBody[Script], world: NamedDependency[World]) -> None:
+    """Set the answer that is given when none is queued."""
+    world.always = data
+
+
 @post("/sim/pace", status_code=204)
 async def sim_pace(data: JSONBody[Pace], world: NamedDependency[World]) -> None:
     """Set the pace of answers that do not bring their own."""
@@ -181,6 +188,7 @@ async def sim_reset(world: NamedDependency[World]) -> None:
     """Forget scripts and calls."""
     world.scripts.clear()
     world.calls.clear()
+    world.always = Script()
     world.pace = Pace()
 
 
@@ -297,7 +305,7 @@ def application(world: World) -> Litestar:
     """Build the double."""
     gateway = [completions, models, servers, auth_check, health]
     account = [usage, balance, aggregate]
-    control = [sim_keys, sim_scripts, sim_pace, sim_release, sim_reset, sim_calls]
+    control = [sim_keys, sim_scripts, sim_always, sim_pace, sim_release, sim_reset, sim_calls]
     return Litestar(
         [*gateway, *account, *control],
         dependencies={"world": Provide(lambda: world, sync_to_thread=False)},

@@ -323,8 +323,10 @@ class Workshop(Controller):
         chat_id: FromQuery[str] = "",
         after: FromQuery[int] = 0,
         refused: FromQuery[bool] = False,
+        newest: FromQuery[int] = 0,
     ) -> list[Any]:
-        return plain(api.outbox.calls(method=method, chat_id=chat_id, after=after, refused=refused))  # type: ignore[no-any-return]
+        calls = api.outbox.calls(method=method, chat_id=chat_id, after=after, refused=refused)
+        return [plain(call) for call in calls[-newest:]]
 
     @get("/faults")
     async def faults(self, api: NamedDependency[BotApi]) -> list[Fault]:

@@ -149,7 +149,8 @@ class Message:
             file=self.file.view() if self.file else None, rich=self.rich,
             reactions=[ReactionView(user_id=user, emoji=emoji) for user, emoji in self.reactions.items()],
             reply_to=self.reply_to.id if self.reply_to else None, thread_id=self.thread_id, edits=self.edits,
-            deleted=self.deleted, service=next(iter(self.extra), ""), changed=self.changed,
+            deleted=self.deleted, service=next((key for key in self.extra if key != "sticker"), ""),
+            sticker=self.extra.get("sticker", {}).get("emoji", ""), changed=self.changed,
         )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ async def waiting_poll(telegram: TelegramDouble, **parameters: Any) -> asyncio.T
     held = queue._poller
     task = asyncio.create_task(telegram.call("getUpdates", **{"timeout": 20, **parameters}))
     async with asyncio.timeout(5):
-        while queue._poller is held:  # noqa: ASYNC110 - nothing else tells that a request is held
+        while queue._poller is held:
             await asyncio.sleep(0)
     return task
 
@@ -72,7 +72,7 @@ async def test_poller_that_hung_up_is_no_second_poller(telegram: TelegramDouble)
     poll = await waiting_poll(telegram)
     poll.cancel()
     async with asyncio.timeout(5):
-        while telegram.server.world.updates._poller:  # noqa: ASYNC110 - as above
+        while telegram.server.world.updates._poller:
             await asyncio.sleep(0)
     await telegram.call("getUpdates")
     assert await telegram.refusals() == []

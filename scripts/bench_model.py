@@ -1,0 +1,22 @@
+"""The benchmark's model server: LibertAI's double on an inherited socket."""
+
+import os
+import socket
+
+import uvicorn
+
+from tests.fakes.libertai import World, application
+from tests.fakes.libertai_sim import KeyState
+
+
+def main() -> None:
+    """Serve, knowing the key of the environment."""
+    world = World()
+    world.keys = {os.environ["LLM_API_KEY"]: KeyState.OK}
+    with socket.socket(fileno=int(os.environ["AGENT_FD"])) as door:
+        config = uvicorn.Config(application(world), log_level="critical", access_log=False, ws="none")
+        uvicorn.Server(config).run(sockets=[door])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Wishes come true on real machines (folders with real agent processes), with a real durable engine."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+from pydantic import SecretStr
+
+from bot.accounts.agents import Agents, Card
+from bot.accounts.chats import Chats
+from bot.accounts.users import Person, Users
+from bot.errors import AgentOffline, MachineError, NoCapacity, NotStarted
+from bot.fleet.books import MAX_ATTEMPTS, Books
+from bot.fleet.converge import Converger, Inference
+from bot.fleet.durable import Attempt, Durable, step
+from bot.fleet.fleet import Fleet
+from bot.machines.client import AgentClient, Door
+from bot.machines.local import LocalProvider
+from bot.machines.process import ProcessEngine
+from bot.store.models import Draft, MachineState, Phase
+
+OLGA = 7_000_000_001
+CARD = Card(OLGA, 1)
+
+
+@dataclass
+class Faulty:
+    """A provider or engine of which chosen calls fail first: `faults["rent"] = [NoCapacity(...)]`."""
+
+    inner: object
+    faults: dict[str, list[Exception]] = field(default_factory=dict)
+
+    def __getattr__(self, name):
+        real = getattr(self.inner, name)
+        if not callable(real):
+            return real
+
+        async def call(*args):
+            if self.faults.get(name):
+                raise self.faults[name].pop(0)
+            return await real(*args)
+
+        return call
+
+
+@dataclass
+class Shown:
+    """A notifier that writes down the phases it is told of."""
+
+    books: Books
+    phases: list[Phase] = field(default_factory=list)
+
+    async def show(self, agent_id):
+        self.phases.append((await self.books.agent(agent_id)).phase)
+
+
+class World:
+    def __init__(self, database, vault, folder, clock):
+        self.clock = clock
+        self.users = Users(database, vault)
+        self.agents = Agents(database, vault, release="r1", limit=9)
+        self.chats = Chats(database)
+        self.books = Books(database, clock=clock)
+        self.shown = Shown(self.books)
+        engine = ProcessEngine()
+        self.provider = Faulty(LocalProvider(folder / "machines", engine))
+        self.engine = Faulty(engine)
+        self.client = AgentClient()
+        self.durable_url = f"sqlite:///{folder / 'durable.sqlite'}"
+        self.fleet = self.new_fleet()
+
+    def new_fleet(self):
+        converger = Converger(
+            books=self.books,
+            agents=self.agents,
+            users=self.users,
+            chats=self.chats,
+            provider=self.provider,
+            engine=self.engine,
+            client=self.client,
+            notifier=self.shown,
+            inference=Inference("http://127.0.0.1:9/v1", SecretStr("LTAI_operator")),
+            step=step,
+        )
+        return Fleet(self.books, Durable(self.durable_url), converger, clock=self.clock)
+
+    async def agent(self, name="Ada"):
+        await self.users.meet(Person(OLGA, "Olga", "en"))
+        agent = await self.agents.create(Draft(user_id=OLGA, chat_id=OLGA, name=name, job="cooks", model="m"), CARD)
+        return agent.id
+
+    async def until(self, agent_id, phase):
+        async with asyncio.timeout(30):
+            while (await self.books.agent(agent_id)).phase is not phase:
+                await asyncio.sleep(0.02)
+        return await self.books.agent(agent_id)
+
+    async def health(self, agent_id):
+        machine, agent = await self.books.machine(agent_id), await self.books.agent(agent_id)
+        return await self.client.health(Door(machine.url, self.agents.secret(agent)))
+
+
+@pytest.fixture
+async def world(database, vault, tmp_path, clock):
+    made = World(database, vault, tmp_path, clock)
+    await made.fleet.start()
+    yield made
+    await made.fleet.stop()
+    for machine in await made.provider.inner.listed():
+        await made.provider.inner.give_back(machine)
+    await made.client.close()
+
+
+async def test_a_new_agent_is_rented_a_machine_started_and_proved(world):
+    agent_id = await world.agent()
+
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+    assert (await world.health(agent_id)).agent_name == "Ada"
+    machine = await world.books.machine(agent_id)
+    assert (machine.state, await world.provider.listed()) == (MachineState.ACTIVE, [machine.id])
+    async with asyncio.timeout(5):
+        while world.shown.phases[-1] is not Phase.RUNNING:
+            await asyncio.sleep(0.02)
+    assert world.shown.phases == [Phase.RENTING, Phase.REACHING, Phase.STARTING, Phase.PROVING, Phase.RUNNING]
+
+
+async def test_nudging_twice_is_one_deployment(world):
+    agent_id = await world.agent()
+
+    await asyncio.gather(*(world.fleet.nudge(agent_id) for _ in range(5)))
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+    assert len(await world.provider.listed()) == 1
+
+
+async def test_a_killed_agent_is_brought_back_once_however_many_notice(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    agent, machine = await world.books.agent(agent_id), await world.books.machine(agent_id)
+    await world.engine.remove(await world.provider.reach(machine.id))
+
+    await asyncio.gather(*(world.fleet.lost(agent) for _ in range(5)))
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+    assert (await world.books.agent(agent_id)).generation == 2
+    assert (await world.health(agent_id)).agent_name == "Ada"
+    assert await world.provider.listed() == [machine.id]
+
+
+async def test_a_deleted_agent_gives_its_machine_back(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    await world.chats.talk_to(OLGA, agent_id)
+
+    await world.agents.delete(agent_id, CARD)
+    await world.fleet.nudge(agent_id)
+    await world.until(agent_id, Phase.GONE)
+
+    assert await world.provider.listed() == []
+    assert await world.books.machines(agent_id) == []
+    assert await world.chats.agent_id(OLGA) is None
+
+
+async def test_an_agent_deleted_while_it_is_deployed_leaves_no_machine(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.until(agent_id, Phase.STARTING)
+
+    await world.agents.delete(agent_id, CARD)
+    await world.fleet.nudge(agent_id)
+    await world.until(agent_id, Phase.GONE)
+
+    assert await world.provider.listed() == []
+
+
+async def test_a_failed_attempt_gives_its_machine_back_and_is_tried_again_later(world):
+    world.engine.faults["run"] = [NotStarted("no", log="")]
+    agent_id = await world.agent()
+
+    await world.fleet.nudge(agent_id)
+    agent = await attempt(world, agent_id, 2)
+
+    assert agent.error == "not-started"
+    assert len(agent.error_code) == 4
+    assert await world.provider.listed() == []
+    world.clock.now = agent.next_at
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    assert (await world.books.agent(agent_id)).error is None
+
+
+async def attempt(world, agent_id, number):
+    async with asyncio.timeout(30):
+        while (agent := await world.books.agent(agent_id)).attempt < number:
+            await asyncio.sleep(0.02)
+    return agent
+
+
+async def test_after_the_last_attempt_it_has_failed_and_nothing_is_paid_for(world):
+    world.provider.faults["rent"] = [NoCapacity("full") for _ in range(MAX_ATTEMPTS)]
+    agent_id = await world.agent()
+
+    for number in range(1, MAX_ATTEMPTS + 1):
+        await world.fleet.nudge(agent_id)
+        if number < MAX_ATTEMPTS:
+            world.clock.now = (await attempt(world, agent_id, number + 1)).next_at
+    agent = await world.until(agent_id, Phase.FAILED)
+
+    assert agent.error == "no-capacity"
+    assert await world.books.machines(agent_id) == []
+    with pytest.raises(AgentOffline):
+        await world.fleet.wait_ready(agent_id, timeout=5)
+
+    await world.agents.try_again(agent_id, CARD)
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+
+async def test_a_machine_that_cannot_be_given_back_stays_in_the_books_until_it_is(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    world.provider.faults["give_back"] = [MachineError("the provider is away")]
+
+    await world.agents.delete(agent_id, CARD)
+    await world.fleet.nudge(agent_id)
+    agent = await attempt(world, agent_id, 2)
+
+    assert agent.phase is not Phase.GONE
+    world.clock.now = agent.next_at
+    await world.fleet.nudge(agent_id)
+    await world.until(agent_id, Phase.GONE)
+    assert await world.provider.listed() == []
+
+
+async def test_an_agent_that_has_talked_keeps_its_machine_when_it_cannot_be_started(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    machine = await world.books.machine(agent_id)
+    world.engine.faults["run"] = [NotStarted("no", log="")]
+
+    await world.fleet.lost(await world.books.agent(agent_id))
+    await attempt(world, agent_id, 2)
+
+    assert await world.provider.listed() == [machine.id]
+
+
+async def test_losing_the_durable_database_loses_no_wish(world, tmp_path):
+    await world.fleet.stop()
+    agent_id = await world.agent()
+    for path in tmp_path.glob("durable.sqlite*"):
+        path.unlink()
+
+    world.fleet = world.new_fleet()
+    await world.fleet.start()
+
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+
+async def test_a_workflow_that_ended_without_a_word_is_tried_under_a_new_number(world):
+    agent_id = await world.agent()
+    await world.fleet.stop()
+    durable = Durable(world.durable_url)
+    finished = asyncio.Event()
+
+    async def do_nothing(_attempt):
+        finished.set()
+
+    await durable.start(do_nothing)
+    silent = Attempt(agent_id, 1, 1)
+    await durable.submit(silent)
+    async with asyncio.timeout(10):
+        await finished.wait()
+        while not await durable.has_ended(silent):
+            await asyncio.sleep(0.02)
+    await durable.stop()
+
+    world.fleet = world.new_fleet()
+    await world.fleet.start()
+
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    assert (await world.books.agent(agent_id)).attempt == 2
