@@ -64,6 +64,7 @@ def _config(agent: Agent | None) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         ws="none",
         timeout_graceful_shutdown=_CLOSE_SECONDS,
     )

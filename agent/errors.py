@@ -24,7 +24,14 @@ HINTS: dict[ErrorKind, str] = {
 }
 
 RETRYABLE = frozenset(
-    {ErrorKind.BUSY, ErrorKind.UNREACHABLE, ErrorKind.BAD_REPLY, ErrorKind.INTERRUPTED, ErrorKind.INTERNAL}
+    {
+        ErrorKind.BUSY,
+        ErrorKind.UNREACHABLE,
+        ErrorKind.BAD_REPLY,
+        ErrorKind.INTERRUPTED,
+        ErrorKind.STOPPED,
+        ErrorKind.INTERNAL,
+    }
 )
 
 HEALING = frozenset({ErrorKind.BUSY, ErrorKind.UNREACHABLE, ErrorKind.BAD_REPLY})

@@ -31,6 +31,9 @@ class Speaker(StrEnum):
     ASSISTANT = "assistant"
 
 
+_SPEAKERS = {speaker.value: speaker for speaker in Speaker}  # Speaker(…) is slow, and a history is 100 of them
+
+
 class TurnState(StrEnum):
     """How far a turn is. Why it failed is told by its last event."""
 
@@ -194,7 +197,7 @@ class Store:
         rows = self._database.execute(
             "SELECT speaker, text FROM message WHERE chat_id = ? ORDER BY id DESC LIMIT ?", (chat_id, limit)
         ).fetchall()
-        return [Message(Speaker(speaker), text) for speaker, text in reversed(rows)]
+        return [Message(_SPEAKERS[speaker], text) for speaker, text in reversed(rows)]
 
     def forget_chat(self, chat_id: str) -> None:
         """Erase what was said in a chat. Its turns stay known by id: asked for again, they must not run again."""

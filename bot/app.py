@@ -25,17 +25,19 @@ from bot.fleet.books import Books
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
-from bot.log import line
 from bot.machines.client import AgentClient
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
 from bot.settings import Settings, encryption_keys
 from bot.store.database import Database
 from bot.store.vault import Vault
-from bot.telegram.application import Front, make_bot
+from bot.telegram.application import Front, Updates, make_bot
 from bot.telegram.context import Services
+from bot.telegram.conversation import Conversations
 from bot.telegram.inbox import Inbox
+from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
+from bot.telegram.relay import Relay
 from bot.telegram.texts import load_texts
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
         yield
 
 
-async def build(settings: Settings, stack: AsyncExitStack) -> "Front":
+async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     """Make every service, start those that run by themselves, and leave their ends on the stack."""
     vault = Vault(encryption_keys(settings.bot_encryption_key))
     database = Database(settings.database)
@@ -97,23 +99,31 @@ async def build(settings: Settings, stack: AsyncExitStack) -> "Front":
     client = AgentClient()
     stack.push_async_callback(client.close)
 
-    bot = make_bot(settings)
-    texts = load_texts()
-    notifier = TelegramNotifier(bot, texts, agents, users)
+    limiter, texts = Limiter(), load_texts()
+    bot = make_bot(settings, limiter)
+    notifier = TelegramNotifier(bot, texts, agents, users, books)
+    engine = ProcessEngine()
     converger = Converger(
         books=books,
         agents=agents,
         users=users,
         chats=chats,
-        provider=LocalProvider(settings.data_dir / "machines"),
-        engine=ProcessEngine(),
+        provider=LocalProvider(settings.data_dir / "machines", engine),
+        engine=engine,
         client=client,
         notifier=notifier,
-        inference=Inference(base_url=settings.inference_url, api_key=settings.libertai_api_key),
+        inference=Inference(
+            base_url=settings.inference_url,
+            api_key=settings.libertai_api_key,
+            context_tokens=settings.agent_context_tokens,
+            max_tokens=settings.agent_max_tokens,
+        ),
         step=step,
     )
     fleet = Fleet(books, Durable(settings.durable_database), converger)
     turns = Turns(database, limits, users, agents, Route(agents, books, fleet, client))
+    conversations = Conversations(turns, agents, users, Relay(bot, limiter, turns), texts)
+    updates = Updates()
     services = Services(
         bot=bot,
         texts=texts,
@@ -125,6 +135,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> "Front":
         libertai=libertai,
         turns=turns,
         fleet=fleet,
-        vault=vault,
+        inbox=Inbox(database, vault, chats, bot),
+        wake=conversations.wake,
+        dispatch=updates.dispatch,
     )
-    return Front(services, Inbox(database, vault, chats), notifier)
+    return Front(services, updates, conversations, notifier)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def serve() -> None:
     """Run the bot until SIGTERM or Ctrl-C."""
     settings = read_settings()
+    # PTB otherwise warns at every 429 that RetryAfter will hold a timedelta one day.
+    os.environ.setdefault("PTB_TIMEDELTA", "true")
     log.configure(settings.log_level)
     # Here, because `baal --help` should not wait two seconds for them.
     import uvloop  # noqa: PLC0415

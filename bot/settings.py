@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     agent_release: str = "dev"
     """What agents should run: an image by digest, or any label with the process engine."""
 
+    agent_context_tokens: int = Field(default=11_000, ge=256)
+    """Tokens of a conversation that agents send along; with the answer it must fit into the smallest model offered."""
+    agent_max_tokens: int = Field(default=4_096, ge=16)
+    """Tokens of an answer at most."""
+
     free_tier_daily_messages: int = Field(default=50, ge=0)
     max_agents_per_user: int = Field(default=3, ge=0)
     log_level: str = "INFO"

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from bot.machines.local import LocalProvider
+from bot.machines.process import ProcessEngine
 from scripts.demo_check import check
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,8 @@ class Model:
     key: str
     default: str
     words: str
+    context_tokens: int = 11_000
+    max_tokens: int = 4_096
 
 
 class Demo:
@@ -50,7 +53,7 @@ class Demo:
         """Start everything; the URL of the chat page."""
         await self._clean()
         telegram = await self._spawn("tests.fakes.telegram", "--token", TOKEN, "--username", USERNAME, port=self._port)
-        libertai = await self._spawn("tests.fakes.libertai")
+        libertai = await self._spawn("tests.fakes.libertai", "--key", DEMO_KEY)
         model = await self._model(libertai)
         print(f"Model: {model.words}", flush=True)
         self._stack.push_async_callback(self._end_agents)
@@ -67,15 +70,15 @@ class Demo:
         if base_url := os.environ.get("LLM_BASE_URL"):
             key = os.environ.get("LLM_API_KEY") or os.environ.get("LIBERTAI_API_KEY", "")
             return Model(base_url, key, os.environ.get("LLM_MODEL", ""), f"the server at LLM_BASE_URL ({base_url}).")
-        if key := os.environ.get("LIBERTAI_API_KEY"):
-            return Model("https://api.libertai.io/v1", key, "", "LibertAI, with your LIBERTAI_API_KEY.")
+        if own_key := os.environ.get("LIBERTAI_API_KEY"):
+            return Model("https://api.libertai.io/v1", own_key, "", "LibertAI, with your LIBERTAI_API_KEY.")
         if self._wanted_model != "scripted" and _can_run_local_model():
             url = await self._spawn("scripts.local_model")
             return Model(
                 f"{url}/v1", DEMO_KEY, "smollm2", "SmolLM2-135M, a real but very small model, on this machine."
             )
         why = "as asked" if self._wanted_model == "scripted" else "the local model could not be installed"
-        return Model(f"{libertai}/v1", DEMO_KEY, "", f"a scripted one ({why}): its answers are canned.")
+        return Model(f"{libertai}/v1", DEMO_KEY, "scripted", f"a scripted one ({why}): its answers are canned.")
 
     def _environment(self, telegram: str, libertai: str, model: Model) -> dict[str, str]:
         is_libertai = "libertai.io" in model.base_url
@@ -87,6 +90,8 @@ class Demo:
             "LLM_BASE_URL": model.base_url,
             "DATA_DIR": str(FOLDER / "data"),
             "DEFAULT_MODELS": model.default,
+            "AGENT_CONTEXT_TOKENS": str(model.context_tokens),
+            "AGENT_MAX_TOKENS": str(model.max_tokens),
         }
         if not is_libertai:
             settings |= {"LIBERTAI_GATEWAY": libertai, "LIBERTAI_ACCOUNT": libertai, "MODEL_PRICES_URL": ""}
@@ -107,7 +112,7 @@ class Demo:
             await asyncio.sleep(1)
 
     async def _end_agents(self) -> None:
-        provider = LocalProvider(FOLDER / "data" / "machines")
+        provider = LocalProvider(FOLDER / "data" / "machines", ProcessEngine())
         for machine in await provider.listed():
             await provider.give_back(machine)
 

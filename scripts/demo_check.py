@@ -14,7 +14,7 @@ async def make_agent(owner: SimUser, *, name: str, job: str) -> str:
     await owner.send("/create")
     await owner.wait_for("What should it be called?")
     await owner.send(name)
-    await owner.wait_for("What is its job?")
+    await owner.wait_for("job?")
     await owner.send(job)
     choice = await owner.wait_for("Pick a model")
     await owner.press(choice.buttons[0][0].text)

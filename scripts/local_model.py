@@ -51,7 +51,8 @@ def serve(port: int) -> Any:
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_ctx, params.n_parallel = CONTEXT_TOKENS, 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
-    params.use_jinja = True
+    # So small a model rambles and repeats itself at the defaults; its authors recommend 0.2 and 0.9.
+    params.sampling.temp, params.sampling.top_p, params.sampling.penalty_repeat = 0.2, 0.9, 1.1
     return xllamacpp.Server(params)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from sqlmodel import col, delete
+from sqlmodel import col, delete, update
 
 from bot.store.database import Database
 from bot.store.models import Draft
@@ -32,6 +32,11 @@ class Drafts:
             draft.last_update_id = update_id
         async with self._database.session() as session:
             await session.merge(draft)
+
+    async def pause(self, user_id: int) -> None:
+        """Plain messages no longer go to it, until one of its buttons is pressed or /create is sent."""
+        async with self._database.session() as session:
+            await session.exec(update(Draft).where(col(Draft.user_id) == user_id).values(is_active=False))
 
     async def drop(self, user_id: int) -> None:
         """Forget it."""

@@ -40,6 +40,8 @@ class Inference:
 
     base_url: str
     api_key: SecretStr
+    context_tokens: int = 11_000
+    max_tokens: int = 4_096
 
 
 class Converger:
@@ -202,4 +204,6 @@ class Converger:
             secret=self._agents.secret(agent),
             llm_base_url=self._inference.base_url,
             llm_api_key=own_key or self._inference.api_key,
+            context_tokens=self._inference.context_tokens,
+            max_tokens=self._inference.max_tokens,
         )

@@ -22,6 +22,8 @@ class Spec:
     secret: SecretStr
     llm_base_url: str
     llm_api_key: SecretStr
+    context_tokens: int = 11_000
+    max_tokens: int = 4_096
 
     def environment(self) -> dict[str, str]:
         """The agent's settings (`agent.settings`), secrets in clear: for a process or container, never for a log."""
@@ -33,6 +35,8 @@ class Spec:
             "AGENT_RELEASE": self.release,
             "LLM_BASE_URL": self.llm_base_url,
             "LLM_API_KEY": self.llm_api_key.get_secret_value(),
+            "AGENT_CONTEXT_TOKENS": str(self.context_tokens),
+            "AGENT_MAX_TOKENS": str(self.max_tokens),
         }
 
     def fingerprint(self) -> str:

@@ -167,11 +167,15 @@ class Draft(SQLModel, table=True):
     step: DraftStep = Field(default=DraftStep.NAME, sa_column=_word(DraftStep))
     name: str = ""
     job: str = ""
+    job_at: float = 0
+    """When the last part of the job was sent: the rest of a split paste follows at once."""
     model: str = ""
     link: str = Field(default_factory=new_link)
     """The link of the agent to be: pressing Deploy twice makes one agent."""
     message_id: int | None = None
     """The wizard's one message."""
+    is_active: bool = True
+    """Plain messages go to it; not after its person has turned to an agent."""
     last_update_id: int = 0
     """The update that changed it last: the same update never changes it twice."""
     updated_at: float = Field(default_factory=time.time)

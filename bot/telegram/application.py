@@ -3,32 +3,35 @@
 import asyncio
 import logging
 import secrets
+from typing import Any
 
-from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
-from telegram.constants import ParseMode
-from telegram.error import TelegramError
-from telegram.ext import Application, ApplicationHandlerStop, ContextTypes, ExtBot
+from telegram import Update
+from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError
+from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 
 from bot.log import line
 from bot.settings import Settings
 from bot.telegram.commands import register
+from bot.telegram.commands.start import HOME_COMMANDS, menu
 from bot.telegram.context import Context, Services
 from bot.telegram.conversation import Conversations
-from bot.telegram.inbox import Inbox
 from bot.telegram.intake import Intake
-from bot.telegram.keyboards import callback_data
+from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
 from bot.telegram.ordering import Lanes
+from bot.telegram.screen import Screen, send
 from bot.telegram.transport import AiohttpRequest
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10.0
 """How long handlers may go on after SIGTERM; running turns are left to the next start."""
+TRIES = 5
+FIRST_PAUSE_SECONDS = 0.5
 
 
-def make_bot(settings: Settings) -> ExtBot[None]:
+def make_bot(settings: Settings, limiter: Limiter) -> ExtBot[Any]:
     """PTB's bot on our transport and limiter; not yet connected."""
     base = settings.telegram_api_base.rstrip("/")
     return ExtBot(
@@ -37,62 +40,120 @@ def make_bot(settings: Settings) -> ExtBot[None]:
         base_file_url=f"{base}/file/bot",
         request=AiohttpRequest(),
         get_updates_request=AiohttpRequest(),
-        rate_limiter=Limiter(),
+        rate_limiter=limiter,
     )
 
 
-class Front:
-    """Everything that talks to Telegram: start, run, stop in order."""
+class Updates:
+    """The lane of a chat's updates: handle each, tick it off, and say so honestly when our side broke."""
 
-    def __init__(
-        self, services: Services, inbox: Inbox, conversations: Conversations, notifier: TelegramNotifier
-    ) -> None:
-        self._services = services
-        self._inbox = inbox
-        self._conversations = conversations
-        self._notifier = notifier
+    def __init__(self) -> None:
         self._lanes: Lanes[Update] = Lanes("updates", self._handle)
-        self._intake = Intake(services.bot, inbox, self.dispatch)
-        self._application = self._make_application(services)
-        self._broken: set[int] = set()
-
-    async def run_until(self, stop: asyncio.Event) -> None:
-        """Answer until `stop` is set or polling ends for good (a wrong token), then stop in order."""
-        async with self._application:
-            await self._start()
-            polling = asyncio.create_task(self._intake.run(), name="intake")
-            waiting = asyncio.create_task(stop.wait(), name="stop")
-            try:
-                await asyncio.wait({polling, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (polling, waiting):
-                    task.cancel()
-                await asyncio.gather(polling, waiting, return_exceptions=True)
-                await self._stop()
-            if not stop.is_set():
-                await polling
+        self._errors: dict[int, Exception] = {}
+        self._application: Application[Any, Any, Any, Any, Any, Any] | None = None
 
     def dispatch(self, update: Update) -> None:
         """Have a stored update handled, behind those of the same chat."""
         chat = update.effective_chat
         self._lanes.put(chat.id if chat else 0, update)
 
+    async def drain(self) -> None:
+        """Let handlers finish; what is left is in the inbox."""
+        await self._lanes.drain(timeout=DRAIN_SECONDS)
+
+    def serve(self, services: Services) -> Application[Any, Any, Any, Any, Any, Any]:
+        """PTB's application around these services."""
+        types: ContextTypes[Any, Any, Any, Any] = ContextTypes(context=Context)
+        application = Application.builder().bot(services.bot).updater(None).context_types(types).build()
+        application.bot_data = services
+        application.add_error_handler(self._remember)
+        register(application)
+        self._application = application
+        return application
+
+    async def _handle(self, update: Update) -> None:
+        assert self._application is not None  # noqa: S101  serve() comes before the first update
+        services: Services = self._application.bot_data
+        pause = FIRST_PAUSE_SECONDS
+        for _ in range(TRIES):
+            await self._application.process_update(update)
+            error = self._errors.pop(update.update_id, None)
+            if not _may_heal(error):
+                break
+            # Handlers may run again: what they changed is not changed twice, and drawn anew.
+            await asyncio.sleep(pause)
+            pause *= 2
+        if error is None or isinstance(error, Forbidden):
+            await services.inbox.done(update.update_id)
+        else:
+            await self._own_up(services, update, error)
+
+    async def _own_up(self, services: Services, update: Update, error: Exception) -> None:
+        code = secrets.token_hex(2).upper()
+        chat, user = update.effective_chat, update.effective_user
+        log.error(line("update failed", update=update.update_id, chat=chat and chat.id, code=code), exc_info=error)
+        await services.inbox.failed(update.update_id)
+        if chat is None:
+            return
+        say = services.texts.speak(user.language_code if user else None)
+        again = rows([button(say.plain("again"), Verb.AGAIN, update.update_id)])
+        try:
+            await send(services.bot, chat.id, Screen(say("broke", code=code), again))
+        except TelegramError as failure:
+            log.warning(line("person not told", chat=chat.id, code=code, why=type(failure).__name__))
+
+    async def _remember(self, update: object, context: CallbackContext[Any, Any, Any, Any]) -> None:
+        if isinstance(update, Update) and context.error is not None:
+            self._errors[update.update_id] = context.error
+
+
+class Front:
+    """Everything that talks to Telegram: start, run, stop in order."""
+
+    def __init__(
+        self, services: Services, updates: Updates, conversations: Conversations, notifier: TelegramNotifier
+    ) -> None:
+        self._services = services
+        self._updates = updates
+        self._conversations = conversations
+        self._notifier = notifier
+        self._application = updates.serve(services)
+        self._intake = Intake(services.bot, services.inbox, updates.dispatch)
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Answer until `stop` is set or polling ends for good (a wrong token), then stop in order."""
+        async with self._application:
+            await self._start()
+            polling = asyncio.create_task(self._intake.run(), name="intake")
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (polling, stopping):
+                task.cancel()
+            await asyncio.gather(polling, stopping, return_exceptions=True)
+            await self._stop()
+        if not polling.cancelled():
+            polling.result()
+
     async def _start(self) -> None:
         await self._services.fleet.start()
         await self._notifier.start()
-        await self._inbox.prune()
+        await self._services.inbox.prune()
         await self._conversations.resume()
+        await self._publish_menu()
         log.info(line("answering", bot=self._services.bot.username))
 
     async def _stop(self) -> None:
-        await self._lanes.drain(timeout=DRAIN_SECONDS)
+        await self._updates.drain()
         await self._conversations.stop()
         await self._services.fleet.stop()
         await self._notifier.stop()
 
-    def _make_application(self, services: Services) -> Application:
-        application = (
-            Application.builder().bot(services.bot).updater(None).context_types(ContextTypes(context=Context)).build()
-        )
-        application.bot_data = services
-        return application
+    async def _publish_menu(self) -> None:
+        try:
+            await self._services.bot.set_my_commands(menu(self._services.texts.speak(None), HOME_COMMANDS))
+        except TelegramError as error:
+            log.warning(line("command menu not set", why=type(error).__name__))
+
+
+def _may_heal(error: Exception | None) -> bool:
+    return isinstance(error, NetworkError) and not isinstance(error, BadRequest)

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, update
 from sqlmodel import col, select
 from telegram import Message
 from telegram import Update as TelegramUpdate
+from telegram.ext import ExtBot
 
 from bot.accounts.chats import Chats
 from bot.log import KEY
@@ -26,11 +27,18 @@ class Inbox:
     """Stores, hands out, ticks off."""
 
     def __init__(
-        self, database: Database, vault: Vault, chats: Chats, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        vault: Vault,
+        chats: Chats,
+        bot: ExtBot[Any] | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._vault = vault
         self._chats = chats
+        self._bot = bot
         self._clock = clock
 
     async def store(self, updates: Sequence[TelegramUpdate]) -> list[TelegramUpdate]:
@@ -42,13 +50,13 @@ class Inbox:
             insert = self._database.insert_new(Update, [row.model_dump() for row in rows])
             stored = await transaction.execute(insert.returning(col(Update.update_id)))
             new = {row.update_id for row in stored}
-        return [_load(row) for row in rows if row.update_id in new]
+        return [self._load(row) for row in rows if row.update_id in new]
 
     async def waiting(self) -> list[TelegramUpdate]:
         """All that is not handled yet, in Telegram's order."""
         async with self._database.session() as session:
             query = select(Update).where(col(Update.state) == UpdateState.NEW).order_by(col(Update.update_id))
-            return [_load(row) for row in await session.exec(query)]
+            return [self._load(row) for row in await session.exec(query)]
 
     async def next_offset(self) -> int | None:
         """What to ask Telegram for: the number after the highest that is stored."""
@@ -77,7 +85,7 @@ class Inbox:
             if row is None or row.chat_id != chat_id or row.state is not UpdateState.FAILED:
                 return None
             row.state = UpdateState.NEW
-        return _load(row)
+        return self._load(row)
 
     async def prune(self) -> None:
         """Forget the numbers of old updates, but never the highest."""
@@ -86,6 +94,10 @@ class Inbox:
             old = col(Update.received_at) < self._clock() - KEPT_SECONDS
             over = col(Update.state) != UpdateState.NEW
             await transaction.execute(delete(Update).where(old, over, col(Update.update_id) != highest))
+
+    def _load(self, row: Update) -> TelegramUpdate:
+        # PTB's command handlers ask the update for its bot.
+        return TelegramUpdate.de_json(json.loads(row.payload), self._bot)
 
     async def _set(self, update_id: int, **values: Any) -> None:
         async with self._database.transaction() as transaction:
@@ -122,8 +134,3 @@ def _cut(payload: dict[str, Any], secret: str, *, left: str) -> SecretStr:
     entities = payload["message"].get("entities", [])
     payload["message"]["entities"] = [entity for entity in entities if entity["type"] == "bot_command"]
     return SecretStr(secret.strip())
-
-
-def _load(row: Update) -> TelegramUpdate:
-    # Without a bot: handlers reach Telegram through the one they are given, never through an update's shortcuts.
-    return TelegramUpdate.de_json(json.loads(row.payload), None)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from telegram import Update
 from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
@@ -23,7 +23,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 class Intake:
     """Long polling without PTB's Updater, whose queue is in memory and confirmed before it is handled."""
 
-    def __init__(self, bot: ExtBot[None], inbox: Inbox, dispatch: Callable[[Update], None]) -> None:
+    def __init__(self, bot: ExtBot[Any], inbox: Inbox, dispatch: Callable[[Update], None]) -> None:
         self._bot = bot
         self._inbox = inbox
         self._dispatch = dispatch

@@ -1,5 +1,6 @@
 """A model server that refuses, breaks off, or sends something odd."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -71,6 +72,16 @@ async def test_server_that_is_down_is_unreachable(agents):
     notice, final = await client.events()
     assert isinstance(notice, Notice)
     assert (final.kind, final.retryable) == (ErrorKind.UNREACHABLE, True)
+
+
+async def test_server_that_does_not_speak_http_is_unreachable(agents):
+    async def babble(_, writer):
+        writer.write(b"HELLO\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        client = await agents(llm_base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        assert (await client.events())[-1].kind is ErrorKind.UNREACHABLE
 
 
 @pytest.mark.parametrize("ending", [Ending.SILENT, Ending.RESET])

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import base64
 import json
+import socket
 import time
 from collections import deque
 from types import TracebackType
@@ -348,7 +349,10 @@ def main() -> None:
     world.keys = dict.fromkeys(given.key, KeyState.OK)
     world.pace = Pace(first_token_seconds=given.first_token, tokens_per_second=given.rate or None)
     # A scripted reset breaks its connection by an exception, which uvicorn would log.
-    uvicorn.run(application(world), host=given.host, port=given.port, log_level="critical", access_log=False)
+    config = uvicorn.Config(application(world), log_level="critical", access_log=False)
+    with socket.create_server((given.host, given.port)) as door:
+        print(f"LibertAI double at http://{given.host}:{door.getsockname()[1]}", flush=True)  # noqa: T201 - whom to call
+        uvicorn.Server(config).run(sockets=[door])
 
 
 if __name__ == "__main__":

@@ -299,6 +299,15 @@ class SimUser:
             raise NothingCame(f"no {wanted} for {self.name} in {timeout} s\n{await transcript(self.sim, chat_id)}")
         return found.message
 
+    async def wait_whole(self, *, timeout: float = 10) -> MessageView:
+        """The bot's newest message once it is not being written any more: an answer that grows has a Stop button."""
+        async with asyncio.timeout(timeout):
+            message = await self.wait_for(timeout=timeout)
+            while any("Stop" in button.text for row in message.buttons for button in row):
+                self._seen[message.chat_id] = message.changed
+                message = await self.wait_for(timeout=timeout)
+        return message
+
     async def messages(self, *, chat: int | None = None) -> list[MessageView]:
         """What the chat shows: deleted messages are gone."""
         view = await self.sim.chat(chat or self.id)

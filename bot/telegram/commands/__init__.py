@@ -1,0 +1,127 @@
+"""Which handler an update goes to: commands, buttons, messages; and how a refusal is told."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+from telegram import Update
+from telegram.error import TelegramError
+from telegram.ext import Application, CallbackQueryHandler, CommandHandler, MessageHandler, filters
+
+from bot.accounts.users import Person
+from bot.errors import Refused
+from bot.store.models import Agent, Draft
+from bot.telegram.commands import account, agents, create, start, talk
+from bot.telegram.context import Context
+from bot.telegram.keyboards import Pressed, Verb, parse
+
+Handler = Callable[[Context], Awaitable[None]]
+
+COMMANDS: dict[str, Handler] = {
+    "start": start.start,
+    "help": start.help_,
+    "manage": start.leave,
+    "exit": start.leave,
+    "create": create.create,
+    "cancel": create.cancel,
+    "list": agents.list_,
+    "delete": agents.delete,
+    "login": account.login,
+    "logout": account.logout,
+    "account": account.account,
+    "new": talk.new,
+    "stop": talk.stop,
+}
+PLACES: dict[Verb, Handler] = {
+    Verb.HOME: start.show_home,
+    Verb.HOW: start.show_how,
+    Verb.LEAVE: start.leave,
+    Verb.CREATE: create.create,
+    Verb.LIST: agents.show_list,
+    Verb.ACCOUNT: account.show_account,
+    Verb.LOGIN: account.ask_key,
+    Verb.LOGOUT: account.logout,
+    Verb.CANCEL: create.cancel_pressed,
+    Verb.STOP: talk.stop_pressed,
+}
+OF_AGENTS: dict[Verb, Callable[[Context, Agent], Awaitable[None]]] = {
+    Verb.CARD: agents.show_card,
+    Verb.CHAT: agents.chat,
+    Verb.DELETE: agents.ask_delete,
+    Verb.DELETE_NOW: agents.delete_now,
+    Verb.TRY_AGAIN: agents.try_again,
+}
+OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
+    Verb.SUGGEST: create.suggest,
+    Verb.TEMPLATE: create.template,
+    Verb.MODEL: create.choose_model,
+    Verb.STEP: create.go_to_step,
+}
+OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
+    Verb.RETRY: talk.retry_pressed,
+    Verb.AGAIN: talk.again_pressed,
+}
+
+
+def register(application: Application[Any, Context, Any, Any, Any, Any]) -> None:
+    """Tell PTB who handles what."""
+    private = filters.ChatType.PRIVATE
+    for name, handler in COMMANDS.items():
+        allowed = private if name != "login" else filters.ALL
+        application.add_handler(CommandHandler(name, _told(handler), filters=allowed & filters.UpdateType.MESSAGE))
+    application.add_handler(CallbackQueryHandler(_told(press)))
+    application.add_handler(MessageHandler(private & filters.COMMAND, _told(start.help_)))
+    application.add_handler(MessageHandler(private, _told(talk.message)))
+    application.add_handler(MessageHandler(filters.COMMAND, _told(only_private)))
+
+
+async def press(context: Context) -> None:
+    """A button: answered first, so that it stops blinking; then done."""
+    with suppress(TelegramError):  # "query is too old" comes within seconds; the press still counts
+        await context.services.bot.answer_callback_query(context.query.id)
+    pressed = parse(context.query.data)
+    if pressed is None or not await _do(context, pressed):
+        await context.tell("menu-old")
+        await context.send(start.home(context.say))
+
+
+async def only_private(context: Context) -> None:
+    """A command in a group."""
+    await context.tell("private-only", bot=context.services.bot.username)
+
+
+async def _do(context: Context, pressed: Pressed) -> bool:
+    """False if the button has nothing to act on any more."""
+    if pressed.verb in PLACES:
+        await PLACES[pressed.verb](context)
+    elif pressed.verb in OF_MESSAGES:
+        await OF_MESSAGES[pressed.verb](context, pressed)
+    elif pressed.verb in OF_AGENTS:
+        agent = await agents.owned(context, pressed)
+        if agent is None:
+            return False
+        await OF_AGENTS[pressed.verb](context, agent)
+    else:
+        draft = await context.services.drafts.get(context.user.id)
+        if pressed.verb is Verb.DEPLOY:
+            return await create.deploy(context, draft, pressed)
+        if draft is None:
+            return False
+        await OF_DRAFTS[pressed.verb](context, draft, pressed)
+    return True
+
+
+def _told(handler: Handler) -> Callable[[Update, Context], Coroutine[Any, Any, None]]:
+    """Meet the person first, and say in their words what they cannot have."""
+
+    @wraps(handler)
+    async def handle(_update: Update, context: Context) -> None:
+        user = context.user
+        await context.services.users.meet(Person(user.id, user.full_name, user.language_code or ""))
+        try:
+            await handler(context)
+        except Refused as refusal:
+            await context.tell(refusal.hint, **refusal.values)
+
+    return handle

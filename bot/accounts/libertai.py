@@ -1,0 +1,267 @@
+"""LibertAI as the bot uses it: is a key good, how much of it is used, which models are there at what price.
+
+Hosts and answers: the gateway checks keys (`/libertai/auth/check`), the account backend tells usage to a key (`/usage`;
+its `/credits/balance` wants a login token, not a key), the public aggregate holds capabilities and prices.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from bot.accounts.kept import KeptAnswers
+from bot.errors import LibertAIUnreachable
+from bot.log import line
+
+log = logging.getLogger(__name__)
+
+CATALOGUE_SECONDS = 300.0
+KEPT_NAME = "models"
+
+
+class KeyState(StrEnum):
+    """What LibertAI says of a key."""
+
+    GOOD = "good"
+    UNKNOWN = "unknown"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCheck:
+    """`reason` is LibertAI's code of a blocked key: disabled, expired, key_monthly_limit, no_credits and so on."""
+
+    state: KeyState
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """Percent of the plan's windows that are used, and extra credits in USD."""
+
+    plan: str
+    window_5h_percent: float
+    weekly_percent: float
+    extra_credits: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that agents can think with. Prices in USD per million tokens."""
+
+    id: str
+    context_window: int | None = None
+    tools: bool = False
+    vision: bool = False
+    reasoning: bool = False
+    tee: bool = False
+    price_in: float | None = None
+    price_out: float | None = None
+
+
+class _Window(BaseModel):
+    used_percent: float = 0
+
+
+class _Usage(BaseModel):
+    plan: str = "?"
+    window_5h: _Window = _Window()
+    weekly: _Window = _Window()
+    extra_usage_credits: float = 0
+
+
+class _Listed(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Listed]
+
+
+class _Text(BaseModel):
+    context_window: int | None = None
+    function_calling: bool = False
+    vision: bool = False
+    reasoning: bool = False
+    tee: bool = False
+
+
+class _Capabilities(BaseModel):
+    text: _Text | None = None
+
+
+class _TextPrice(BaseModel):
+    price_per_million_input_tokens: float | None = None
+    price_per_million_output_tokens: float | None = None
+
+
+class _Pricing(BaseModel):
+    text: _TextPrice | None = None
+
+
+class _Priced(BaseModel):
+    id: str
+    capabilities: _Capabilities = _Capabilities()
+    pricing: _Pricing = _Pricing()
+
+
+class _Catalogue(BaseModel):
+    models: list[_Priced] = []
+
+
+class _Data(BaseModel):
+    LTAI_PRICING: _Catalogue
+
+
+class _Aggregate(BaseModel):
+    data: _Data
+
+
+_KEPT: TypeAdapter[list[Model]] = TypeAdapter(list[Model])
+
+
+class LibertAI:
+    """One per process, on the process's one HTTP client."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        gateway: str,
+        account: str,
+        inference_url: str,
+        prices_url: str,
+        default_models: Sequence[str],
+        kept: KeptAnswers,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._gateway = gateway.rstrip("/")
+        self._account = account.rstrip("/")
+        self._inference = inference_url.rstrip("/")
+        self._prices_url = prices_url
+        self._preferred = tuple(default_models)
+        self._kept = kept
+        self._clock = clock
+        self._models: list[Model] = []
+        self._fresh_until = float("-inf")
+
+    async def check(self, key: SecretStr) -> KeyCheck:
+        """Ask whether a key is good; `LibertAIUnreachable` when there is no clear answer."""
+        if not _fits_a_header(key):
+            return KeyCheck(KeyState.UNKNOWN)
+        response = await self._get(f"{self._gateway}/libertai/auth/check", key)
+        match response.status_code:
+            case HTTPStatus.OK:
+                return KeyCheck(KeyState.GOOD)
+            case HTTPStatus.UNAUTHORIZED:
+                return KeyCheck(KeyState.UNKNOWN)
+            case HTTPStatus.FORBIDDEN:
+                return KeyCheck(KeyState.BLOCKED, _reason(response))
+        raise LibertAIUnreachable(f"auth check answered {response.status_code}")
+
+    async def usage(self, key: SecretStr) -> AccountUsage | None:
+        """How much of the account behind a key is used; None if it is no longer accepted."""
+        response = await self._get(f"{self._account}/usage", key)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            return None
+        usage = _read(_Usage, response)
+        return AccountUsage(
+            plan=usage.plan,
+            window_5h_percent=usage.window_5h.used_percent,
+            weekly_percent=usage.weekly.used_percent,
+            extra_credits=usage.extra_usage_credits,
+        )
+
+    async def models(self) -> list[Model]:
+        """Models for agents, preferred ones first. Five minutes old at most, or the last that were seen."""
+        if self._clock() >= self._fresh_until:
+            self._models = await self._look_up() or self._models or await self._last_known()
+            self._fresh_until = self._clock() + CATALOGUE_SECONDS
+        return self._models
+
+    async def _look_up(self) -> list[Model]:
+        try:
+            listed = _read(_Models, await self._get(f"{self._inference}/models"))
+            catalogue = await self._catalogue()
+        except LibertAIUnreachable as error:
+            log.warning(line("model catalogue away", why=error))
+            return []
+        models = self._sorted(_offered([model.id for model in listed.data], catalogue))
+        if models:
+            await self._kept.put(KEPT_NAME, _KEPT.dump_json(models).decode())
+        return models
+
+    async def _catalogue(self) -> _Catalogue:
+        if not self._prices_url:
+            return _Catalogue()
+        return _read(_Aggregate, await self._get(self._prices_url)).data.LTAI_PRICING
+
+    async def _last_known(self) -> list[Model]:
+        kept = await self._kept.get(KEPT_NAME)
+        return _KEPT.validate_json(kept) if kept else [Model(name) for name in self._preferred]
+
+    def _sorted(self, models: list[Model]) -> list[Model]:
+        rank = {name: index for index, name in enumerate(self._preferred)}
+        return sorted(models, key=lambda model: (rank.get(model.id, len(rank)), model.id))
+
+    async def _get(self, url: str, key: SecretStr | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        try:
+            return await self._client.get(url, headers=headers)
+        except httpx.HTTPError as error:
+            raise LibertAIUnreachable(f"{type(error).__name__} at {httpx.URL(url).host}") from error
+
+
+def _offered(listed: list[str], catalogue: _Catalogue) -> list[Model]:
+    """What the server lists and the catalogue says can use tools; all it lists where the catalogue knows none of it."""
+    plain = [name for name in listed if not name.endswith("-thinking")]
+    priced = {model.id: model for model in catalogue.models}
+    able = [_model(priced[name]) for name in plain if name in priced and _text(priced[name]).function_calling]
+    return able or [Model(name) for name in plain]
+
+
+def _model(priced: _Priced) -> Model:
+    text, price = _text(priced), priced.pricing.text or _TextPrice()
+    return Model(
+        id=priced.id,
+        context_window=text.context_window,
+        tools=text.function_calling,
+        vision=text.vision,
+        reasoning=text.reasoning,
+        tee=text.tee,
+        price_in=price.price_per_million_input_tokens,
+        price_out=price.price_per_million_output_tokens,
+    )
+
+
+def _text(priced: _Priced) -> _Text:
+    return priced.capabilities.text or _Text()
+
+
+def _read[T: BaseModel](shape: type[T], response: httpx.Response) -> T:
+    if response.status_code != HTTPStatus.OK:
+        raise LibertAIUnreachable(f"{response.url.path} answered {response.status_code}")
+    try:
+        return shape.model_validate_json(response.content)
+    except ValidationError as error:
+        raise LibertAIUnreachable(f"{response.url.path} answered something unreadable") from error
+
+
+def _reason(response: httpx.Response) -> str | None:
+    try:
+        body: Any = response.json()
+        return str(body["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _fits_a_header(key: SecretStr) -> bool:
+    value = key.get_secret_value()
+    return value.isascii() and value.isprintable() and " " not in value

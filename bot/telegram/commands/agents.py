@@ -1,0 +1,142 @@
+"""/list, the agent card, /delete."""
+
+from telegram import InlineKeyboardMarkup
+
+from bot.accounts.agents import LINK_PREFIX, Card
+from bot.store.models import Agent, Phase
+from bot.telegram import wizard
+from bot.telegram.commands.start import enter
+from bot.telegram.context import Context
+from bot.telegram.keyboards import DANGER, SUCCESS, Pressed, Verb, button, rows
+from bot.telegram.progress import link, link_buttons
+from bot.telegram.screen import Screen
+
+MARKS = {Phase.RUNNING: "🟢", Phase.FAILED: "🔴", Phase.DELETING: "⚪"}
+STATES = {Phase.RUNNING: "state-running", Phase.FAILED: "state-failed", Phase.DELETING: "state-deleting"}
+
+
+async def list_(context: Context) -> None:
+    """/list: in a new message."""
+    await context.send(await overview(context))
+
+
+async def show_list(context: Context) -> None:
+    """The list, in place of what was there."""
+    await context.show(await overview(context))
+
+
+async def overview(context: Context) -> Screen:
+    """Their agents, a button each."""
+    say, agents = context.say, await context.services.agents.owned(context.user.id)
+    make = [button(say.plain("create"), Verb.CREATE, style=SUCCESS)]
+    if not agents:
+        return Screen(say("list-empty"), rows(make))
+    lines = [[button(_line(context, agent), Verb.CARD, agent.id or 0)] for agent in agents]
+    text = say("list", count=len(agents), limit=context.services.agents.limit)
+    return Screen(text, rows(*lines, make))
+
+
+async def show_card(context: Context, agent: Agent) -> None:
+    """The agent's card, in place of what was there."""
+    await context.show(card(context, agent))
+
+
+def card(context: Context, agent: Agent) -> Screen:
+    """What can be done with an agent of one's own."""
+    say = context.say
+    text = say(
+        "card",
+        name=agent.name,
+        mark=_mark(agent),
+        state=say.plain(_state(agent)),
+        model=agent.model,
+        release=agent.release,
+        link=link(agent, context.services.bot.username),
+        job=wizard.shortened(agent.job),
+    )
+    return Screen(text, _card_keyboard(context, agent))
+
+
+async def chat(context: Context, agent: Agent) -> None:
+    """💬: talk to it."""
+    await enter(context, agent)
+
+
+async def delete(context: Context) -> None:
+    """/delete <link id>: ask whether they are sure; without an id: which one."""
+    _, _, words = (context.message.text or "").partition(" ")
+    if not words.strip():
+        screen = await overview(context)
+        await context.send(Screen(context.say("delete-which") + "\n\n" + screen.text, screen.keyboard))
+        return
+    payload = words.strip().rpartition("start=")[2]
+    agent = await context.services.agents.by_link(payload.removeprefix(LINK_PREFIX))
+    if agent is None or agent.owner_id != context.user.id:
+        await context.tell("not-yours")
+        return
+    await context.send(sure(context, agent))
+
+
+async def ask_delete(context: Context, agent: Agent) -> None:
+    """🗑: ask whether they are sure, in place of what was there."""
+    await context.show(sure(context, agent))
+
+
+def sure(context: Context, agent: Agent) -> Screen:
+    """Ask before what cannot be undone."""
+    say, number = context.say, agent.id or 0
+    keyboard = rows(
+        [
+            button(say.plain("delete-for-good"), Verb.DELETE_NOW, number, style=DANGER),
+            button(say.plain("keep-it"), Verb.CARD, number),
+        ]
+    )
+    return Screen(say("confirm-delete", name=agent.name), keyboard)
+
+
+async def delete_now(context: Context, agent: Agent) -> None:
+    """🗑 for good: want it gone; the message becomes the card that shows it."""
+    await context.services.agents.delete(agent.id or 0, Card(context.chat.id, context.pressed_id or 0))
+    await context.services.fleet.nudge(agent.id or 0)
+
+
+async def try_again(context: Context, agent: Agent) -> None:
+    """⟳: deploy once more after a failure."""
+    await context.services.agents.try_again(agent.id or 0, Card(context.chat.id, context.pressed_id or 0))
+    await context.services.fleet.nudge(agent.id or 0)
+
+
+async def owned(context: Context, pressed: Pressed) -> Agent | None:
+    """The agent of a button, if it is theirs and not deleted."""
+    if not pressed.argument.isdecimal():
+        return None
+    mine = await context.services.agents.owned(context.user.id)
+    return next((agent for agent in mine if agent.id == int(pressed.argument)), None)
+
+
+def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:
+    say, number = context.say, agent.id or 0
+    is_failed = agent.phase is Phase.FAILED
+    first = (
+        button(say.plain("try-again"), Verb.TRY_AGAIN, number)
+        if is_failed
+        else button(say.plain("chat"), Verb.CHAT, number, style=SUCCESS)
+    )
+    return rows(
+        [first],
+        [] if is_failed else link_buttons(agent, say, context.services.bot.username),
+        [button(say.plain("delete"), Verb.DELETE, number, style=DANGER), button(say.plain("back"), Verb.LIST)],
+    )
+
+
+def _line(context: Context, agent: Agent) -> str:
+    say = context.say
+    return say.plain("list-item", mark=_mark(agent), name=agent.name, state=say.plain(_state(agent)))
+
+
+def _mark(agent: Agent) -> str:
+    return MARKS.get(agent.phase, "🟡")
+
+
+def _state(agent: Agent) -> str:
+    return STATES.get(agent.phase, "state-waiting")

@@ -1,0 +1,120 @@
+"""Plain messages to an agent, /new and /stop, and the buttons under an answer."""
+
+from telegram import ReactionTypeEmoji
+from telegram.error import TelegramError
+
+from agent.protocol import MAX_MESSAGE_CHARS
+from bot.chat.turns import Ask
+from bot.errors import AgentError
+from bot.store.models import Agent
+from bot.telegram.commands import account, create
+from bot.telegram.commands.start import home_keyboard
+from bot.telegram.context import Context
+from bot.telegram.keyboards import Pressed
+from bot.telegram.screen import Screen
+
+SEEN = ReactionTypeEmoji("👀")
+
+
+async def message(context: Context) -> None:
+    """Whatever is not a command: a key, an answer to the wizard, or words for the agent."""
+    key = await context.services.inbox.key(context.incoming.update_id)
+    if key is not None:
+        await account.take_key(context, key)
+        return
+    draft = await context.services.drafts.get(context.user.id)
+    if draft is not None and draft.is_active:
+        await create.answer(context, draft)
+        return
+    await ask(context)
+
+
+async def ask(context: Context) -> None:
+    """Hand a message to the agent of this chat."""
+    agent = await _agent(context)
+    if agent is None:
+        await context.send(Screen(context.say("not-talking"), home_keyboard(context.say)))
+        return
+    words = context.message.text
+    if not words:
+        await context.tell("unsupported")
+    elif len(words) > MAX_MESSAGE_CHARS:
+        await context.tell("too-long-message", length=len(words), limit=MAX_MESSAGE_CHARS)
+    else:
+        await _accept(context, agent, words)
+
+
+async def new(context: Context) -> None:
+    """/new: the conversation starts over."""
+    agent = await _agent(context)
+    if agent is None:
+        await context.send(Screen(context.say("not-talking"), home_keyboard(context.say)))
+        return
+    try:
+        await context.services.turns.forget(context.chat.id, agent)
+    except AgentError:
+        await context.tell("agent-offline", name=agent.name)
+        return
+    await context.tell("forgotten", name=agent.name)
+
+
+async def stop(context: Context) -> None:
+    """/stop: end the answer being written."""
+    if not await _stop(context):
+        await context.tell("nothing-to-stop")
+
+
+async def stop_pressed(context: Context) -> None:
+    """⏹ under an answer."""
+    await _stop(context)
+
+
+async def retry_pressed(context: Context, pressed: Pressed) -> None:
+    """⟳ under an answer that did not end well."""
+    if await context.services.turns.retry(pressed.argument, context.chat.id):
+        context.services.wake(context.chat.id)
+
+
+async def again_pressed(context: Context, pressed: Pressed) -> None:
+    """⟳ under «something broke on our side»: handle the saved update again."""
+    saved = await context.services.inbox.again(int(pressed.argument), context.chat.id)
+    if saved is None:
+        await context.tell("nothing-to-retry")
+        return
+    context.services.dispatch(saved)
+
+
+async def _accept(context: Context, agent: Agent, words: str) -> None:
+    asked = Ask(
+        agent=agent,
+        chat_id=context.chat.id,
+        user_id=context.user.id,
+        message_id=context.message.message_id,
+        message=words,
+        update_id=context.incoming.update_id,
+    )
+    is_behind = await context.services.turns.count_open(context.chat.id) > 0
+    if await context.services.turns.accept(asked):
+        context.services.wake(context.chat.id)
+        if is_behind:
+            await _show_seen(context)
+
+
+async def _show_seen(context: Context) -> None:
+    try:
+        await context.services.bot.set_message_reaction(context.chat.id, context.message.message_id, SEEN)
+    except TelegramError:
+        return  # an ornament; some servers have no reactions
+
+
+async def _stop(context: Context) -> bool:
+    try:
+        return await context.services.turns.stop(context.chat.id)
+    except AgentError:
+        # It is down: nothing is being written, and the turn says so by itself.
+        return False
+
+
+async def _agent(context: Context) -> Agent | None:
+    agent_id = await context.services.chats.agent_id(context.chat.id)
+    return await context.services.agents.get(agent_id) if agent_id else None

@@ -1,0 +1,61 @@
+### Agents: deployment card, list, card, delete.
+
+deploying =
+    <b>Deploying { $name }</b> · { $elapsed }
+    { $steps }
+step-renting = Machine reserved
+step-reaching = Booted
+step-starting = Agent installed
+step-proving = Health check
+step-done = ✅ { $step }
+step-now = ⏳ { $step }…
+step-later = ◻ { $step }
+trying-again = ↻ An attempt failed; trying again. Code { $code }.
+live =
+    🎉 <b>{ $name } is live</b>
+    { $link }
+failed =
+    ❌ <b>{ $reason }</b>
+    Code { $code }.
+failed-nothing-charged = Nothing is being charged: its machine was given back.
+error-no-capacity = No machine is free at the moment
+error-not-reached = The machine did not come up
+error-not-started = The agent did not start
+error-not-proved = The agent did not pass its health check
+error-failed = The deployment did not finish
+deleting = 🗑 <b>Deleting { $name }…</b>
+gone = 🗑 <b>{ $name } is deleted.</b> Its machine was stopped at { $time } UTC, billing ended.
+
+chat = 💬 Chat
+copy-link = 📋 Copy link
+share = ↗ Share
+manage = ⚙ Manage
+try-again = ⟳ Try again
+delete = 🗑 Delete
+delete-for-good = 🗑 Delete for good
+keep-it = Keep it
+leave = 🚪 Leave
+create = ➕ Create an agent
+create-own = ➕ Create your own
+
+list-empty = No agents yet.
+list =
+    <b>Your agents</b> ({ $count } of { $limit })
+list-item = { $mark } { $name } · { $state }
+state-running = running
+state-waiting = being set up
+state-failed = failed
+state-deleting = being deleted
+card =
+    <b>{ $name }</b> { $mark } { $state } · <code>{ $model }</code> · { $release }
+    { $link }
+    <blockquote expandable>{ $job }</blockquote>
+confirm-delete =
+    <b>Delete { $name }?</b> Its machine, files and memory are erased; the link stops working. There is no undo.
+delete-which = Which one? Press it here, or write <code>/delete</code> and the end of its link.
+agent-limit =
+    { $limit ->
+        [one] You have { $limit } agent, and that is the most.
+       *[other] You have { $limit } agents, and that is the most.
+    } Delete one first: /list
+not-yours = There is no agent of yours with that link id. /list shows them.

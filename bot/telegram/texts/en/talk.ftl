@@ -1,0 +1,25 @@
+### Talking to an agent, and what can go wrong.
+
+agent-down = { $name } is not answering. I'm restarting it; your message is kept.
+agent-offline = { $name } could not be restarted just now. Your message is kept.
+agent-refused = { $name } could not take this message. Its owner may have to update it.
+agent-deleted = This agent was deleted.
+too-many-waiting =
+    { $limit ->
+        [one] One message is waiting already.
+       *[other] { $limit } messages are waiting already.
+    } Send this one again after the next answer.
+quota-used =
+    You've used today's { $limit ->
+        [one] free message
+       *[other] { $limit } free messages
+    }. They refill in { $hours } h { $minutes } min. With your own LibertAI key, your own agents answer without this limit: /login
+forgotten = A fresh start: { $name } has forgotten this conversation.
+nothing-to-stop = Nothing is being written at the moment.
+stopping = Stopping…
+retrying = Asking again…
+nothing-to-retry = There is nothing to ask again.
+unsupported = Stickers, voice and files don't work here yet — send text.
+too-long-message = That message has { $length } characters; { $limit } is the most.
+broke = Something broke on our side. Code { $code }. Your message is saved.
+again = ⟳ Retry

@@ -1,0 +1,182 @@
+"""The wizard's steps: what a draft becomes by an answer, and the screen it shows. No network, no database."""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+
+from telegram import InlineKeyboardButton
+
+from bot.accounts.libertai import Model
+from bot.errors import Refused
+from bot.store.models import Draft, DraftStep
+from bot.telegram.keyboards import SUCCESS, Verb, button, rows
+from bot.telegram.screen import Screen
+from bot.telegram.texts import Speech
+
+MAX_NAME = 40
+MAX_NAME_CODEPOINTS = 160
+MAX_JOB = 8_000
+SHOWN_JOB = 2_500
+"""Characters of a job on a card: with the rest of it they stay below Telegram's 4,096."""
+MODELS_SHOWN = 6
+JOIN_SECONDS = 2
+"""Telegram splits a long paste; its parts come within this time."""
+TEMPLATES = ("translator", "cook", "coder")
+_INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me", "Cn", "Cs"}
+_ORDER = (DraftStep.NAME, DraftStep.JOB, DraftStep.MODEL, DraftStep.CHECK)
+
+
+def answer_name(draft: Draft, text: str) -> None:
+    """Take the name; `Refused` if it is none."""
+    name = clean_name(text)
+    if all(unicodedata.category(character) in _INVISIBLE for character in name):
+        raise Refused("name-empty")
+    length = perceived_length(name)
+    if length > MAX_NAME or len(name) > MAX_NAME_CODEPOINTS:
+        raise Refused("name-too-long", length=max(length, len(name) // 4), limit=MAX_NAME)
+    draft.name = name
+    draft.step = next_step(draft)
+
+
+def answer_job(draft: Draft, text: str, *, at: float) -> None:
+    """Take the job, sent at that Unix time; `Refused` if it is none."""
+    job = _without_controls(text).strip()
+    if not job:
+        raise Refused("job-empty")
+    _check_job(job)
+    draft.job, draft.job_at = job, at
+    draft.step = next_step(draft)
+
+
+def continues_job(draft: Draft, *, at: float) -> bool:
+    """A text of that time is the rest of the job that was just sent."""
+    return draft.step is not DraftStep.JOB and 0 <= at - draft.job_at <= JOIN_SECONDS
+
+
+def extend_job(draft: Draft, text: str, *, at: float) -> None:
+    """Add the rest of a split paste; `Refused` if it is too long together."""
+    job = draft.job + _without_controls(text).rstrip()
+    _check_job(job)
+    draft.job, draft.job_at = job, at
+
+
+def choose_model(draft: Draft, key: str, models: Sequence[Model]) -> bool:
+    """Take the model of a button; False if it is no longer offered."""
+    for model in models:
+        if model_key(model.id) == key:
+            draft.model = model.id
+            draft.step = next_step(draft)
+            return True
+    return False
+
+
+def next_step(draft: Draft) -> DraftStep:
+    """The first question without an answer."""
+    if not draft.name:
+        return DraftStep.NAME
+    if not draft.job:
+        return DraftStep.JOB
+    return DraftStep.CHECK if draft.model else DraftStep.MODEL
+
+
+def step_back(draft: Draft) -> DraftStep:
+    """Where ◀ leads: to the check card when everything has an answer, else to the question before."""
+    if draft.step is not DraftStep.CHECK and next_step(draft) is DraftStep.CHECK:
+        return DraftStep.CHECK
+    return _ORDER[max(_ORDER.index(draft.step) - 1, 0)]
+
+
+def screen(draft: Draft, say: Speech, models: Sequence[Model]) -> Screen:
+    """What the wizard shows for a draft."""
+    match draft.step:
+        case DraftStep.NAME:
+            return _name_screen(draft, say)
+        case DraftStep.JOB:
+            return _job_screen(draft, say)
+        case DraftStep.MODEL:
+            return _model_screen(draft, say, models)
+        case DraftStep.CHECK:
+            return _check_screen(draft, say)
+
+
+def clean_name(text: str) -> str:
+    """One line, single spaces, no control characters."""
+    return " ".join(_without_controls(text.replace("\n", " ")).split())
+
+
+def perceived_length(text: str) -> int:
+    """Characters as a person counts them: marks, joiners and what is joined belong to the one before."""
+    length, is_joined = 0, False
+    for character in text:
+        is_part = unicodedata.category(character) in {"Mn", "Me", "Cf"} or "\U0001f3fb" <= character <= "\U0001f3ff"
+        length += not is_part and not is_joined
+        is_joined = character == "\u200d"
+    return length
+
+
+def model_key(model_id: str) -> str:
+    """What a button carries for a model: its id, or a short hash of one that is too long for a button."""
+    if len(model_id.encode()) <= 48:  # noqa: PLR2004  64 bytes less version and verb
+        return model_id
+    return hashlib.blake2b(model_id.encode(), digest_size=12).hexdigest()
+
+
+def shortened(job: str) -> str:
+    """A job as cards show it."""
+    return job if len(job) <= SHOWN_JOB else f"{job[:SHOWN_JOB].rstrip()} …"
+
+
+def _name_screen(draft: Draft, say: Speech) -> Screen:
+    line = [button(say.plain("suggest"), Verb.SUGGEST), button(say.plain("cancel"), Verb.CANCEL)]
+    back = [button(say.plain("back"), Verb.STEP, DraftStep.CHECK)] if next_step(draft) is DraftStep.CHECK else []
+    return Screen(say("wizard-name", limit=MAX_NAME), rows(line, back))
+
+
+def _job_screen(draft: Draft, say: Speech) -> Screen:
+    templates = [button(say.plain(f"template-{name}"), Verb.TEMPLATE, name) for name in TEMPLATES]
+    return Screen(say("wizard-job", name=draft.name), rows(templates, _way_out(draft, say)))
+
+
+def _model_screen(draft: Draft, say: Speech, models: Sequence[Model]) -> Screen:
+    offered = models[:MODELS_SHOWN]
+    lines = [[button(_label(model, draft), Verb.MODEL, model_key(model.id))] for model in offered]
+    details = "\n".join(_details(model, say) for model in offered)
+    # Each line is escaped already; the frame must not do it again.
+    text = say("wizard-model", name=draft.name, models="\x00").replace("\x00", details)
+    return Screen(text, rows(*lines, _way_out(draft, say)))
+
+
+def _check_screen(draft: Draft, say: Speech) -> Screen:
+    text = say("wizard-check", name=draft.name, model=draft.model, job=shortened(draft.job))
+    edits = [
+        button(say.plain("edit-name"), Verb.STEP, DraftStep.NAME),
+        button(say.plain("edit-job"), Verb.STEP, DraftStep.JOB),
+        button(say.plain("edit-model"), Verb.STEP, DraftStep.MODEL),
+    ]
+    deploy = button(say.plain("deploy"), Verb.DEPLOY, draft.link, style=SUCCESS)
+    return Screen(text, rows([deploy], edits, [button(say.plain("cancel"), Verb.CANCEL)]))
+
+
+def _way_out(draft: Draft, say: Speech) -> list[InlineKeyboardButton]:
+    return [button(say.plain("back"), Verb.STEP, step_back(draft)), button(say.plain("cancel"), Verb.CANCEL)]
+
+
+def _label(model: Model, draft: Draft) -> str:
+    marks = [mark for mark, has in (("👁", model.vision), ("🔒 TEE", model.tee), ("✓", model.id == draft.model)) if has]
+    return " ".join([model.id, *marks])
+
+
+def _details(model: Model, say: Speech) -> str:
+    if model.price_in is None or model.price_out is None:
+        return say("wizard-model-line", id=model.id)
+    per_thousand = {"in": f"{model.price_in / 1000:g}", "out": f"{model.price_out / 1000:g}"}
+    return say("wizard-model-line-priced", id=model.id, **per_thousand)
+
+
+def _check_job(job: str) -> None:
+    if len(job) > MAX_JOB:
+        raise Refused("job-too-long", length=len(job), limit=MAX_JOB)
+
+
+def _without_controls(text: str) -> str:
+    return "".join(character for character in text if character in "\n\t" or unicodedata.category(character) != "Cc")
