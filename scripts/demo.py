@@ -74,9 +74,8 @@ class Demo:
             return Model("https://api.libertai.io/v1", own_key, "", "LibertAI, with your LIBERTAI_API_KEY.")
         if self._wanted_model != "scripted" and _can_run_local_model():
             url = await self._spawn("scripts.local_model")
-            return Model(
-                f"{url}/v1", DEMO_KEY, "smollm2", "SmolLM2-135M, a real but very small model, on this machine."
-            )
+            words = "SmolLM2-135M on this machine: real, but so small that it is often wrong."
+            return Model(url, DEMO_KEY, "smollm2-135m", words, context_tokens=2_500, max_tokens=400)
         why = "as asked" if self._wanted_model == "scripted" else "the local model could not be installed"
         return Model(f"{libertai}/v1", DEMO_KEY, "scripted", f"a scripted one ({why}): its answers are canned.")
 
@@ -118,17 +117,19 @@ class Demo:
 
     async def _spawn(self, module: str, *arguments: str, port: int = 0) -> str:
         """Start a server of ours; it prints its URL when it is ready."""
+        log = FOLDER / f"{module}.log"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, "--port", str(port), *arguments),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
+            stderr=log.open("wb"),
         )
         self._stack.push_async_callback(_end, process)
         assert process.stdout is not None  # noqa: S101  PIPE was asked for
         async with asyncio.timeout(START_SECONDS):
             line = (await process.stdout.readline()).decode().strip()
         if "http://" not in line:
-            raise SystemExit(f"{module} did not start: {line or 'see its message above'}")
+            raise SystemExit(f"{module} did not start: {line or log.read_text()}")
         return line[line.index("http://") :].split()[0]
 
 

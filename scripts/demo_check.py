@@ -8,6 +8,8 @@ DEPLOY_SECONDS = 60
 ANSWER_SECONDS = 120
 """A very small model on a busy machine takes its time."""
 
+FAILED = "⚠️"
+
 
 async def make_agent(owner: SimUser, *, name: str, job: str) -> str:
     """Go through the wizard and wait until the agent is live; its deep link."""
@@ -35,7 +37,10 @@ def link_in(text: str) -> str:
 async def ask(person: SimUser, question: str, *, timeout: float = ANSWER_SECONDS) -> str:
     """Say something to the agent of this chat and wait for the whole answer."""
     await person.send(question)
-    return (await person.wait_whole(timeout=timeout)).text
+    answer = (await person.wait_whole(timeout=timeout)).text
+    if not answer or answer.startswith(FAILED):
+        raise AssertionError(f"no answer but {answer!r}")
+    return answer
 
 
 async def check(url: str) -> None:
