@@ -1,0 +1,108 @@
+"""All of Baal as processes on loopback: the bot as it is served, real agents, doubles of Telegram and LibertAI."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from bot.machines.local import LocalProvider
+from bot.machines.process import ProcessEngine
+from tests.fakes.libertai import LibertAIDouble
+from tests.fakes.libertai_sim import LibertAISim
+from tests.fakes.telegram_client import TelegramDouble, TelegramSim
+
+OPERATOR_KEY = "LTAI_operator"
+STOP_SECONDS = 30
+
+
+class Bot:
+    """The bot's process; it can be killed and started again on the same data."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.log = folder / "bot.log"
+        self._environment = environment
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bot", "serve", env=self._environment, cwd=self._folder, stdout=log, stderr=log
+            )
+
+    async def kill(self) -> None:
+        """`kill -9`: no handler runs, nothing is flushed."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self._process.wait()
+
+
+@dataclass
+class World:
+    telegram: TelegramSim
+    libertai: LibertAISim
+    bot: Bot
+    folder: Path
+
+    @property
+    def machines(self) -> LocalProvider:
+        return LocalProvider(self.folder / "data" / "machines", ProcessEngine())
+
+    def agent_pids(self) -> list[int]:
+        return [int(path.read_text()) for path in (self.folder / "data" / "machines").glob("*/pid")]
+
+    async def until_recorded(self) -> None:
+        """Wait until the bot has written down which message shows the answer.
+
+        Telegram has no idempotency key: killed between a send and this record, the bot sends a second message.
+        """
+        database = sqlite3.connect(self.folder / "data" / "baal.sqlite")
+        async with asyncio.timeout(10):
+            while not database.execute("SELECT 1 FROM turn WHERE answer_ids != ''").fetchone():
+                await asyncio.sleep(0.01)
+        database.close()
+
+    def dump(self) -> bytes:
+        """Everything Baal has on disk."""
+        return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
+        settings = {
+            "TELEGRAM_BOT_TOKEN": telegram.token,
+            "TELEGRAM_API_BASE": telegram.url,
+            "BOT_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+            "LIBERTAI_API_KEY": OPERATOR_KEY,
+            "LIBERTAI_GATEWAY": libertai.url,
+            "LIBERTAI_ACCOUNT": libertai.url,
+            "MODEL_PRICES_URL": "",
+            "DEFAULT_MODELS": "scripted",
+            "DATA_DIR": str(tmp_path / "data"),
+        }
+        made = World(telegram, libertai, Bot(os.environ | settings, tmp_path), tmp_path)
+        await made.bot.start()
+        try:
+            yield made
+        finally:
+            await made.bot.kill()
+            for machine in await made.machines.listed():
+                await made.machines.give_back(machine)
+        if "Traceback" in made.bot.log.read_text():
+            pytest.fail(f"the bot logged an exception:\n{made.bot.log.read_text()[-4000:]}")
