@@ -5,14 +5,17 @@ import os
 import signal
 import sqlite3
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
+from bot.app import build, sole_owner
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
+from bot.settings import read_settings
 from tests.fakes.libertai import LibertAIDouble
 from tests.fakes.libertai_sim import LibertAISim
 from tests.fakes.telegram_client import TelegramDouble, TelegramSim
@@ -71,10 +74,17 @@ class World:
 
         Telegram has no idempotency key: killed between a send and this record, the bot sends a second message.
         """
+        await self._until_row("SELECT 1 FROM turn WHERE answer_ids != ''")
+
+    async def until_phase(self, phase: str) -> None:
+        """Wait until an agent is in this phase of its deployment."""
+        await self._until_row("SELECT 1 FROM agent WHERE phase = ?", phase)
+
+    async def _until_row(self, query: str, *values: str) -> None:
         database = sqlite3.connect(self.folder / "data" / "baal.sqlite")
-        async with asyncio.timeout(10):
-            while not database.execute("SELECT 1 FROM turn WHERE answer_ids != ''").fetchone():
-                await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not database.execute(query, values).fetchone():
+                await asyncio.sleep(0.005)
         database.close()
 
     def dump(self) -> bytes:
@@ -82,21 +92,27 @@ class World:
         return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
 
 
+def environment(telegram: TelegramSim, libertai: LibertAISim, folder: Path) -> dict[str, str]:
+    """The settings of a bot that talks to these doubles."""
+    return {
+        "TELEGRAM_BOT_TOKEN": telegram.token,
+        "TELEGRAM_API_BASE": telegram.url,
+        "BOT_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+        "LIBERTAI_API_KEY": OPERATOR_KEY,
+        "LIBERTAI_GATEWAY": libertai.url,
+        "LIBERTAI_ACCOUNT": libertai.url,
+        "MODEL_PRICES_URL": "",
+        "DEFAULT_MODELS": "scripted",
+        "DATA_DIR": str(folder / "data"),
+    }
+
+
 @pytest.fixture
 async def world(tmp_path):
     async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
-        settings = {
-            "TELEGRAM_BOT_TOKEN": telegram.token,
-            "TELEGRAM_API_BASE": telegram.url,
-            "BOT_ENCRYPTION_KEY": Fernet.generate_key().decode(),
-            "LIBERTAI_API_KEY": OPERATOR_KEY,
-            "LIBERTAI_GATEWAY": libertai.url,
-            "LIBERTAI_ACCOUNT": libertai.url,
-            "MODEL_PRICES_URL": "",
-            "DEFAULT_MODELS": "scripted",
-            "DATA_DIR": str(tmp_path / "data"),
-        }
-        made = World(telegram, libertai, Bot(os.environ | settings, tmp_path), tmp_path)
+        made = World(
+            telegram, libertai, Bot(os.environ | environment(telegram, libertai, tmp_path), tmp_path), tmp_path
+        )
         await made.bot.start()
         try:
             yield made
@@ -106,3 +122,36 @@ async def world(tmp_path):
                 await made.machines.give_back(machine)
         if "Traceback" in made.bot.log.read_text():
             pytest.fail(f"the bot logged an exception:\n{made.bot.log.read_text()[-4000:]}")
+
+
+@dataclass
+class Baal:
+    """The bot inside the test's own process: no restarts here, but it starts quickly."""
+
+    telegram: TelegramSim
+    libertai: LibertAISim
+    folder: Path
+
+    def dump(self) -> bytes:
+        """Everything Baal has on disk."""
+        return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+async def baal(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTB_TIMEDELTA", "true")
+    async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
+        values = {name.lower(): value for name, value in environment(telegram, libertai, tmp_path).items()}
+        stop = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            settings = read_settings(**values)
+            stack.enter_context(sole_owner(settings.data_dir))
+            front = await build(settings, stack)
+            running = asyncio.create_task(front.run_until(stop))
+            yield Baal(telegram, libertai, tmp_path)
+            stop.set()
+            await running
+        provider = LocalProvider(tmp_path / "data" / "machines", ProcessEngine())
+        for machine in await provider.listed():
+            await provider.give_back(machine)
+        assert await telegram.refusals() == []

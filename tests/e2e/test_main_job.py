@@ -88,7 +88,7 @@ async def test_what_was_sent_while_the_bot_was_dead_is_handled_once_and_in_order
     assert "Answer briefly." in check.text
 
 
-@pytest.mark.parametrize("phase", ["Machine reserved", "Agent installed", "Health check"])
+@pytest.mark.parametrize("phase", ["renting", "starting", "proving"])
 async def test_a_deployment_finishes_after_the_bot_was_killed_in_it(world, phase):
     owner = await world.telegram.user(name="Olga")
     await owner.send("/create")
@@ -100,7 +100,7 @@ async def test_a_deployment_finishes_after_the_bot_was_killed_in_it(world, phase
     await owner.press("scripted")
     await owner.wait_for("Check", button="Deploy")
     await owner.press("Deploy")
-    await owner.wait_for(f"⏳ {phase}" if phase == "Machine reserved" else "Deploying Ada", timeout=20)
+    await world.until_phase(phase)
 
     await restart(world)
 
