@@ -18,6 +18,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium at {CHROMIUM}; set CHROMIUM"))
 
 
+# PTB 22.8 otherwise warns at every 429, and a warning is an error here.
+os.environ.setdefault("PTB_TIMEDELTA", "true")
+
+
 @pytest.fixture
 async def database(tmp_path):
     opened = Database(f"sqlite+aiosqlite:///{tmp_path / 'baal.sqlite'}")

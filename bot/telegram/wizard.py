@@ -140,10 +140,8 @@ def _job_screen(draft: Draft, say: Speech) -> Screen:
 def _model_screen(draft: Draft, say: Speech, models: Sequence[Model]) -> Screen:
     offered = models[:MODELS_SHOWN]
     lines = [[button(_label(model, draft), Verb.MODEL, model_key(model.id))] for model in offered]
-    details = "\n".join(_details(model, say) for model in offered)
-    # Each line is escaped already; the frame must not do it again.
-    text = say("wizard-model", name=draft.name, models="\x00").replace("\x00", details)
-    return Screen(text, rows(*lines, _way_out(draft, say)))
+    prices = [_price(model, say) for model in offered if model.price_in is not None and model.price_out is not None]
+    return Screen("\n".join([say("wizard-model", name=draft.name), *prices]), rows(*lines, _way_out(draft, say)))
 
 
 def _check_screen(draft: Draft, say: Speech) -> Screen:
@@ -166,11 +164,9 @@ def _label(model: Model, draft: Draft) -> str:
     return " ".join([model.id, *marks])
 
 
-def _details(model: Model, say: Speech) -> str:
-    if model.price_in is None or model.price_out is None:
-        return say("wizard-model-line", id=model.id)
-    per_thousand = {"in": f"{model.price_in / 1000:g}", "out": f"{model.price_out / 1000:g}"}
-    return say("wizard-model-line-priced", id=model.id, **per_thousand)
+def _price(model: Model, say: Speech) -> str:
+    per_thousand = {"in": f"{(model.price_in or 0) / 1000:g}", "out": f"{(model.price_out or 0) / 1000:g}"}
+    return say("wizard-price", id=model.id, **per_thousand)
 
 
 def _check_job(job: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from cryptography.fernet import Fernet
 
 from bot.app import build, sole_owner
@@ -137,21 +138,30 @@ class Baal:
         return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture
-async def baal(tmp_path, monkeypatch):
-    monkeypatch.setenv("PTB_TIMEDELTA", "true")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running_baal(tmp_path_factory):
+    """One bot for a whole module: its tests are different people."""
+    folder = tmp_path_factory.mktemp("baal")
     async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
-        values = {name.lower(): value for name, value in environment(telegram, libertai, tmp_path).items()}
+        values = {name.lower(): value for name, value in environment(telegram, libertai, folder).items()}
         stop = asyncio.Event()
         async with AsyncExitStack() as stack:
             settings = read_settings(**values)
             stack.enter_context(sole_owner(settings.data_dir))
             front = await build(settings, stack)
             running = asyncio.create_task(front.run_until(stop))
-            yield Baal(telegram, libertai, tmp_path)
+            yield Baal(telegram, libertai, folder)
             stop.set()
             await running
-        provider = LocalProvider(tmp_path / "data" / "machines", ProcessEngine())
+        provider = LocalProvider(folder / "data" / "machines", ProcessEngine())
         for machine in await provider.listed():
             await provider.give_back(machine)
-        assert await telegram.refusals() == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def baal(running_baal):
+    await running_baal.libertai.reset()
+    await running_baal.libertai.set_key(OPERATOR_KEY)
+    refused = len(await running_baal.telegram.refusals())
+    yield running_baal
+    assert (await running_baal.telegram.refusals())[refused:] == []

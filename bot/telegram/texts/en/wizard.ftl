@@ -5,11 +5,8 @@ wizard-name =
 wizard-job =
     <b>What is { $name }'s job?</b> Write it like to a new colleague: what to do, for whom, in which tone. <i>(2/4)</i>
     A .txt file works too.
-wizard-model =
-    <b>Pick a model</b> for { $name }. <i>(3/4)</i>
-    { $models }
-wizard-model-line-priced = <code>{ $id }</code>: ${ $in } in, ${ $out } out per 1k tokens
-wizard-model-line = <code>{ $id }</code>
+wizard-model = <b>Pick a model</b> for { $name }. <i>(3/4)</i>
+wizard-price = <code>{ $id }</code>: ${ $in } in, ${ $out } out per 1k tokens
 wizard-check =
     <b>Check</b> <i>(4/4)</i>
 
