@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import aiohttp
-import psutil  # type: ignore[import-untyped]  # it has no stubs of its own
+import psutil
 
 from agent.store import Message, Speaker, Store
 from tests.fakes.libertai_sim import Pace

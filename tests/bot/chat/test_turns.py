@@ -1,9 +1,12 @@
+from typing import cast
+
 import pytest
 from pydantic import SecretStr
 
 from bot.accounts.agents import Agents, Card
 from bot.accounts.limits import Limits
 from bot.accounts.users import Person, Users
+from bot.chat.route import Route
 from bot.chat.turns import MAX_WAITING, Ask, Turns
 from bot.errors import Refused
 from bot.store.models import Draft, TurnState
@@ -28,7 +31,7 @@ def agents(database, vault):
 
 @pytest.fixture
 def turns(database, limits, users, agents):
-    return Turns(database, limits, users, agents, route=None)  # nothing here reaches an agent
+    return Turns(database, limits, users, agents, route=cast("Route", None))  # nothing here reaches an agent
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -27,7 +28,7 @@ CARD = Card(OLGA, 1)
 class Faulty:
     """A provider or engine of which chosen calls fail first: `faults["rent"] = [NoCapacity(...)]`."""
 
-    inner: object
+    inner: Any
     faults: dict[str, list[Exception]] = field(default_factory=dict)
 
     def __getattr__(self, name):
@@ -97,6 +98,8 @@ class World:
 
     async def health(self, agent_id):
         machine, agent = await self.books.machine(agent_id), await self.books.agent(agent_id)
+        assert machine
+        assert machine.url
         return await self.client.health(Door(machine.url, self.agents.secret(agent)))
 
 
