@@ -129,9 +129,11 @@ class Books:
             await transaction.execute(update(Machine).where(col(Machine.id) == machine_id).values(**values))
 
     async def doomed(self) -> list[Machine]:
-        """Machines to be given back."""
+        """Machines to be given back that no attempt is at: their agents are as wanted, or have failed."""
         async with self._database.session() as session:
-            query = select(Machine).where(col(Machine.state) == MachineState.DOOMED)
+            is_settled = col(Agent.observed_generation) == col(Agent.generation)
+            query = select(Machine).join(Agent, col(Agent.id) == col(Machine.agent_id))
+            query = query.where(col(Machine.state) == MachineState.DOOMED, is_settled)
             return list(await session.exec(query))
 
     async def _change(self, tried: Attempt, /, *conditions: Any, **values: Any) -> bool:

@@ -134,7 +134,7 @@ async def test_stopped_turn_keeps_its_text_in_the_history(client, libertai):
             said = Text(seq=said.seq, text=said.text + (await next_of(events, Text)).text)
         assert (await client.http.post("/chat/c1/stop")).json() == {"stopped": True}
         [final] = [event async for event in events]
-    assert (final.kind, final.retryable) == (ErrorKind.STOPPED, False)
+    assert (final.kind, final.retryable) == (ErrorKind.STOPPED, True)
     await client.events("go on")
     assert [message["content"] for message in (await libertai.calls())[1].messages] == ["hi", "one two", "go on"]
 
@@ -143,13 +143,15 @@ async def test_stop_says_when_nothing_runs(client):
     assert (await client.http.post("/chat/c1/stop")).json() == {"stopped": False}
 
 
-async def test_stopped_turn_is_not_run_again(client, libertai):
+async def test_stopped_turn_is_run_again_only_when_that_is_asked_for(client, libertai):
     await libertai.script(Script(text="x", hold_after=0))
     async with client.stream(turn_id="t1") as events:
         await libertai.calls(at_least=1)
         await client.http.post("/chat/c1/stop")
         [final] = [event async for event in events]
-    assert await client.events(turn_id="t1", retry=True) == [final]
+    assert await client.events(turn_id="t1") == [final]
+    await libertai.reply("now whole")
+    assert answer(await client.events(turn_id="t1", retry=True)) == "now whole"
 
 
 async def test_forgotten_chat_starts_anew(client, libertai):
