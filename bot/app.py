@@ -80,7 +80,13 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     await database.open()
 
     users, chats = Users(database, vault), Chats(database)
-    agents = Agents(database, vault, release=settings.agent_release, limit=settings.max_agents_per_user)
+    agents = Agents(
+        database,
+        vault,
+        release=settings.agent_release,
+        limit=settings.max_agents_per_user,
+        has_operator_key=bool(settings.libertai_api_key.get_secret_value()),
+    )
     limits = Limits(database, daily_messages=settings.free_tier_daily_messages)
     books = Books(database)
 
@@ -111,6 +117,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         provider=LocalProvider(settings.data_dir / "machines", engine),
         engine=engine,
         client=client,
+        libertai=libertai,
         notifier=notifier,
         inference=Inference(
             base_url=settings.inference_url,

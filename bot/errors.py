@@ -5,6 +5,8 @@ BaalError                   str() is for the log; never shown to a Telegram user
 ├── Undecryptable           a stored secret does not open with any key of BOT_ENCRYPTION_KEY
 ├── Refused                 the person cannot have this now; `hint` is the key of the text that says why
 ├── LibertAIUnreachable     the account or model service did not answer
+├── NotDelivered            the end of an answer did not reach Telegram; show the turn again later
+├── EventsEnded             an agent's events broke off without a final one; attach again
 ├── MachineError
 │   ├── NoCapacity          the provider has no machine to rent
 │   ├── NotReached          the machine did not come up in time
@@ -40,6 +42,14 @@ class Refused(BaalError):
 
 class LibertAIUnreachable(BaalError):
     """The account or model service did not answer, or answered nonsense."""
+
+
+class NotDelivered(BaalError):
+    """The final answer did not reach Telegram. Show the turn again later, with all its events."""
+
+
+class EventsEnded(BaalError):
+    """The events stopped without `done` or `error`. Attach to the turn again, and show all its events."""
 
 
 class MachineError(BaalError):

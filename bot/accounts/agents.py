@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 from sqlalchemy import func, update
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from bot.errors import Refused
 from bot.store.database import Database
-from bot.store.models import Agent, Draft, Phase, Wanted
+from bot.store.models import Agent, Draft, Phase, User, Wanted
 from bot.store.vault import Vault
 
 LINK_PREFIX = "agent_"
@@ -27,10 +28,13 @@ class Card:
 class Agents:
     """Rows of `agent`."""
 
-    def __init__(self, database: Database, vault: Vault, *, release: str, limit: int) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, *, release: str, limit: int, has_operator_key: bool = True
+    ) -> None:
         self._database = database
         self._vault = vault
         self._release = release
+        self._has_operator_key = has_operator_key
         self.limit = limit
         """How many agents one person may have."""
 
@@ -60,7 +64,8 @@ class Agents:
     async def create(self, draft: Draft, card: Card) -> Agent:
         """Make the agent of a checked draft and drop the draft; the same draft again finds the same agent.
 
-        `Refused` if its owner has as many as allowed. The card will show the deployment.
+        `Refused` if its owner has as many as allowed, or if there is no key to think with. The card will show the
+        deployment.
         """
         async with self._database.session() as session:
             known = (await session.exec(select(Agent).where(col(Agent.link) == draft.link))).first()
@@ -69,12 +74,18 @@ class Agents:
             living = select(func.count()).where(col(Agent.owner_id) == draft.user_id, col(Agent.wanted) == Wanted.ON)
             if (await session.exec(living)).one() >= self.limit:
                 raise Refused("agent-limit", limit=self.limit)
+            await self._check_key(session, draft.user_id)
             agent = self._agent(draft, card)
             session.add(agent)
             stored = await session.get(Draft, draft.user_id)
             if stored and stored.link == draft.link:
                 await session.delete(stored)
         return agent
+
+    async def _check_key(self, session: AsyncSession, owner_id: int) -> None:
+        owner = None if self._has_operator_key else await session.get(User, owner_id)
+        if not self._has_operator_key and not (owner and owner.sealed_key):
+            raise Refused("key-needed")
 
     def _agent(self, draft: Draft, card: Card) -> Agent:
         return Agent(

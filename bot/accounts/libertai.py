@@ -4,16 +4,18 @@ Hosts and answers: the gateway checks keys (`/libertai/auth/check`), the account
 its `/credits/balance` wants a login token, not a key), the public aggregate holds capabilities and prices.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from bot.accounts.kept import KeptAnswers
 from bot.errors import LibertAIUnreachable
@@ -22,7 +24,10 @@ from bot.log import line
 log = logging.getLogger(__name__)
 
 CATALOGUE_SECONDS = 300.0
-KEPT_NAME = "models"
+RETRY_SECONDS = 15.0
+"""After a look-up that failed: not with every step of every wizard, each would wait for the timeout."""
+MAX_HOPS = 4
+KEPT_NAME = "catalogue"
 
 
 class KeyState(StrEnum):
@@ -49,6 +54,8 @@ class AccountUsage:
     window_5h_percent: float
     weekly_percent: float
     extra_credits: float
+    window_5h_resets_at: datetime | None = None
+    weekly_resets_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Model:
 
 class _Window(BaseModel):
     used_percent: float = 0
+    resets_at: datetime | None = None
 
 
 class _Usage(BaseModel):
@@ -111,19 +119,29 @@ class _Priced(BaseModel):
     pricing: _Pricing = _Pricing()
 
 
-class _Catalogue(BaseModel):
+class _Redirection(BaseModel):
+    old: str = Field(alias="from")
+    new: str = Field(alias="to")
+
+
+class _Prices(BaseModel):
     models: list[_Priced] = []
+    redirections: list[_Redirection] = []
 
 
 class _Data(BaseModel):
-    LTAI_PRICING: _Catalogue
+    LTAI_PRICING: _Prices
 
 
 class _Aggregate(BaseModel):
     data: _Data
 
 
-_KEPT: TypeAdapter[list[Model]] = TypeAdapter(list[Model])
+class _Known(BaseModel):
+    """What was learnt of the models last; kept for when it cannot be learnt again."""
+
+    models: list[Model]
+    redirections: dict[str, str] = {}
 
 
 class LibertAI:
@@ -149,7 +167,8 @@ class LibertAI:
         self._preferred = tuple(default_models)
         self._kept = kept
         self._clock = clock
-        self._models: list[Model] = []
+        self._known: _Known | None = None
+        self._refreshing = asyncio.Lock()
         self._fresh_until = float("-inf")
 
     async def check(self, key: SecretStr) -> KeyCheck:
@@ -157,17 +176,19 @@ class LibertAI:
         if not _fits_a_header(key):
             return KeyCheck(KeyState.UNKNOWN)
         response = await self._get(f"{self._gateway}/libertai/auth/check", key)
-        match response.status_code:
-            case HTTPStatus.OK:
-                return KeyCheck(KeyState.GOOD)
-            case HTTPStatus.UNAUTHORIZED:
-                return KeyCheck(KeyState.UNKNOWN)
-            case HTTPStatus.FORBIDDEN:
-                return KeyCheck(KeyState.BLOCKED, _reason(response))
-        raise LibertAIUnreachable(f"auth check answered {response.status_code}")
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            return KeyCheck(KeyState.UNKNOWN)
+        if response.status_code == HTTPStatus.FORBIDDEN and (reason := _reason(response)):
+            return KeyCheck(KeyState.BLOCKED, reason)
+        # A proxy's or firewall's page is no answer of LibertAI's, whatever its status.
+        if response.status_code != HTTPStatus.OK or _is_page(response):
+            raise LibertAIUnreachable(f"auth check answered {response.status_code}")
+        return KeyCheck(KeyState.GOOD)
 
     async def usage(self, key: SecretStr) -> AccountUsage | None:
         """How much of the account behind a key is used; None if it is no longer accepted."""
+        if not _fits_a_header(key):
+            return None
         response = await self._get(f"{self._account}/usage", key)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             return None
@@ -177,39 +198,60 @@ class LibertAI:
             window_5h_percent=usage.window_5h.used_percent,
             weekly_percent=usage.weekly.used_percent,
             extra_credits=usage.extra_usage_credits,
+            window_5h_resets_at=usage.window_5h.resets_at,
+            weekly_resets_at=usage.weekly.resets_at,
         )
 
     async def models(self) -> list[Model]:
         """Models for agents, preferred ones first. Five minutes old at most, or the last that were seen."""
-        if self._clock() >= self._fresh_until:
-            self._models = await self._look_up() or self._models or await self._last_known()
-            self._fresh_until = self._clock() + CATALOGUE_SECONDS
-        return self._models
+        return (await self._fresh()).models
 
-    async def _look_up(self) -> list[Model]:
+    async def resolve(self, model_id: str) -> str:
+        """What a model is called now: LibertAI redirects the names of those that it retired."""
+        redirections = (await self._fresh()).redirections
+        for _ in range(MAX_HOPS):
+            model_id = redirections.get(model_id, model_id)
+        return model_id
+
+    async def _fresh(self) -> _Known:
+        async with self._refreshing:
+            if self._known is None or self._clock() >= self._fresh_until:
+                self._known = await self._refresh()
+            return self._known
+
+    async def _refresh(self) -> _Known:
+        listed: list[str] = []
         try:
-            listed = _read(_Models, await self._get(f"{self._inference}/models"))
-            catalogue = await self._catalogue()
+            listed = await self._listed()
+            known = self._offer(listed, await self._prices())
         except LibertAIUnreachable as error:
             log.warning(line("model catalogue away", why=error))
-            return []
-        models = self._sorted(_offered([model.id for model in listed.data], catalogue))
-        if models:
-            await self._kept.put(KEPT_NAME, _KEPT.dump_json(models).decode())
-        return models
+            self._fresh_until = self._clock() + RETRY_SECONDS
+            return _as_listed(self._known or await self._last_known(), listed)
+        await self._kept.put(KEPT_NAME, known.model_dump_json())
+        self._fresh_until = self._clock() + CATALOGUE_SECONDS
+        return known
 
-    async def _catalogue(self) -> _Catalogue:
+    async def _listed(self) -> list[str]:
+        models = _read(_Models, await self._get(f"{self._inference}/models"))
+        ids = [model.id for model in models.data if not model.id.endswith("-thinking")]
+        if not ids:
+            raise LibertAIUnreachable("it lists no models")
+        return ids
+
+    async def _prices(self) -> _Prices:
         if not self._prices_url:
-            return _Catalogue()
+            return _Prices()
         return _read(_Aggregate, await self._get(self._prices_url)).data.LTAI_PRICING
 
-    async def _last_known(self) -> list[Model]:
-        kept = await self._kept.get(KEPT_NAME)
-        return _KEPT.validate_json(kept) if kept else [Model(name) for name in self._preferred]
-
-    def _sorted(self, models: list[Model]) -> list[Model]:
+    def _offer(self, listed: list[str], prices: _Prices) -> _Known:
         rank = {name: index for index, name in enumerate(self._preferred)}
-        return sorted(models, key=lambda model: (rank.get(model.id, len(rank)), model.id))
+        models = sorted(_able(listed, prices), key=lambda model: (rank.get(model.id, len(rank)), model.id))
+        return _Known(models=models, redirections={one.old: one.new for one in prices.redirections})
+
+    async def _last_known(self) -> _Known:
+        kept = await self._kept.get(KEPT_NAME)
+        return _Known.model_validate_json(kept) if kept else _Known(models=[Model(name) for name in self._preferred])
 
     async def _get(self, url: str, key: SecretStr | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
@@ -219,12 +261,17 @@ class LibertAI:
             raise LibertAIUnreachable(f"{type(error).__name__} at {httpx.URL(url).host}") from error
 
 
-def _offered(listed: list[str], catalogue: _Catalogue) -> list[Model]:
+def _able(listed: list[str], prices: _Prices) -> list[Model]:
     """What the server lists and the catalogue says can use tools; all it lists where the catalogue knows none of it."""
-    plain = [name for name in listed if not name.endswith("-thinking")]
-    priced = {model.id: model for model in catalogue.models}
-    able = [_model(priced[name]) for name in plain if name in priced and _text(priced[name]).function_calling]
-    return able or [Model(name) for name in plain]
+    priced = {model.id: model for model in prices.models}
+    able = [_model(priced[name]) for name in listed if name in priced and _text(priced[name]).function_calling]
+    return able or [Model(name) for name in listed]
+
+
+def _as_listed(known: _Known, listed: list[str]) -> _Known:
+    """Without what the server no longer lists; if that is all, what it lists. As it is when nothing is listed."""
+    still = [model for model in known.models if model.id in listed or not listed]
+    return _Known(models=still or [Model(name) for name in listed], redirections=known.redirections)
 
 
 def _model(priced: _Priced) -> Model:
@@ -257,9 +304,14 @@ def _read[T: BaseModel](shape: type[T], response: httpx.Response) -> T:
 def _reason(response: httpx.Response) -> str | None:
     try:
         body: Any = response.json()
-        return str(body["error"]["code"])
+        code = body["error"]["code"]
     except (ValueError, KeyError, TypeError):
         return None
+    return code if isinstance(code, str) else None
+
+
+def _is_page(response: httpx.Response) -> bool:
+    return "html" in response.headers.get("content-type", "")
 
 
 def _fits_a_header(key: SecretStr) -> bool:

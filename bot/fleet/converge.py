@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.libertai import LibertAI
 from bot.accounts.users import Users
 from bot.errors import AgentError, MachineError, NotProved
 from bot.fleet.books import LEASE_SECONDS, Books
@@ -57,6 +58,7 @@ class Converger:
         provider: Provider,
         engine: Engine,
         client: AgentClient,
+        libertai: LibertAI,
         notifier: Notifier,
         inference: Inference,
         step: Step,
@@ -68,6 +70,7 @@ class Converger:
         self._provider = provider
         self._engine = engine
         self._client = client
+        self._libertai = libertai
         self._notifier = notifier
         self._inference = inference
         self._step = step
@@ -200,7 +203,7 @@ class Converger:
             release=agent.release,
             name=agent.name,
             job=agent.job,
-            model=agent.model,
+            model=await self._libertai.resolve(agent.model),
             secret=self._agents.secret(agent),
             llm_base_url=self._inference.base_url,
             llm_api_key=own_key or self._inference.api_key,

@@ -39,7 +39,7 @@ class LocalProvider:
         if not await asyncio.to_thread(path.is_dir):
             return
         await self._engine.remove(Place(machine_id=machine_id, path=str(path)))
-        await asyncio.to_thread(shutil.rmtree, path)
+        await asyncio.to_thread(shutil.rmtree, path, onexc=_unless_gone)
 
     async def listed(self) -> list[str]:
         """The folders that are machines; whatever else lies there is left alone."""
@@ -54,3 +54,9 @@ class LocalProvider:
         if not MACHINE_ID.fullmatch(machine_id):
             raise MachineError(f"not a machine id: {machine_id!r}")
         return self._folder / machine_id
+
+
+def _unless_gone(_function: object, _path: object, error: BaseException) -> None:
+    # Somebody else gives it back at the same moment: all the better.
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -18,8 +20,10 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 import aiohttp
+from pydantic import ValidationError
 
-from bot.errors import NotStarted
+from agent import protocol
+from bot.errors import MachineError, NotStarted
 from bot.machines.engine import Inspection, RunState, Spec
 from bot.machines.provider import Place
 
@@ -31,7 +35,8 @@ LOCK_SECONDS = 5.0
 """Somebody may be looking at the lock in just this moment."""
 POLL_SECONDS = 0.03
 LOG_LIMIT_BYTES = 1_000_000
-PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+TAIL_BYTES = 64_000
+PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 """Of the bot's environment; its secrets are not the agent's."""
 WRITE_PID_THEN_BECOME = 'echo $$ > "$0" && exec "$@"'
 """The process id is on disk before the agent's first instruction, whoever dies in between."""
@@ -50,14 +55,13 @@ class ProcessEngine:
 
     def __init__(self, command: Sequence[str] = AGENT) -> None:
         self._command = tuple(command)
-        self._children: set[asyncio.Task[int]] = set()
 
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
         files = Files(Path(place.path))
         now = await self.inspect(place)
         if now.state is RunState.RUNNING:
-            if now.fingerprint == spec.fingerprint() and now.url and await _answers(now.url):
+            if now.fingerprint == spec.fingerprint() and now.url and await _serves(files, now.url):
                 return now.url
             await self.remove(place)
         url = await self._start(files, spec)
@@ -80,48 +84,55 @@ class ProcessEngine:
     async def remove(self, place: Place) -> None:
         """SIGTERM, and SIGKILL for its whole process group if that does not help."""
         files = Files(Path(place.path))
-        files.signal(signal.SIGTERM)
-        if not await _until(lambda: not files.is_locked(), STOP_SECONDS):
-            files.signal(signal.SIGKILL)
-            await _until(lambda: not files.is_locked(), STOP_SECONDS)
+        # Asked for in the moment of its birth, its number is not written yet.
+        await _until(lambda: files.process_id() is not None or not files.is_locked(), LOCK_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            files.signal(number)
+            if await _until(lambda: not files.is_locked(), STOP_SECONDS):
+                return
+        raise MachineError(f"the agent on {place.machine_id} does not end; look at its process {files.process_id()}")
 
     async def _start(self, files: "Files", spec: Spec) -> str:
-        started = files.started()
-        with ExitStack() as open_files:
-            lock = open_files.enter_context(files.lock.open("a"))
-            if not await _until(lambda: _locks(lock), LOCK_SECONDS):
-                raise NotStarted("another agent holds this machine's lock")
-            door = open_files.enter_context(_listen(started.port if started else 0))
-            log = open_files.enter_context(files.open_log())
-            port = door.getsockname()[1]
-            files.note(Started(fingerprint=spec.fingerprint(), port=port))
-            process = await asyncio.create_subprocess_exec(
-                *("/bin/sh", "-c", WRITE_PID_THEN_BECOME, str(files.pid), *self._command),
+        try:
+            with ExitStack() as open_files:
+                lock = open_files.enter_context(files.lock.open("a"))
+                if not await _until(lambda: _locks(lock, fcntl.LOCK_EX), LOCK_SECONDS):
+                    raise NotStarted("another agent holds this machine's lock")
+                started = files.started()
+                door = open_files.enter_context(_listen(started.port if started else 0))
+                port = door.getsockname()[1]
+                files.note(Started(fingerprint=spec.fingerprint(), port=port))
+                self._spawn(files, spec, door.fileno(), lock.fileno())
+        except (OSError, ValueError) as error:  # no such folder, no memory, a NUL in a name
+            raise NotStarted(f"no process: {error}") from error
+        return _url(port)
+
+    def _spawn(self, files: "Files", spec: Spec, door: int, lock: int) -> None:
+        # The number of the one before may be somebody else's by now.
+        files.pid.unlink(missing_ok=True)
+        with files.open_log() as log:
+            # Not asyncio's: its transport kills the process when the bot ends (asyncio/base_subprocess.py, close).
+            process = subprocess.Popen(  # noqa: S603  our own command; what users wrote is in `env`
+                ("/bin/sh", "-c", WRITE_PID_THEN_BECOME, str(files.pid), *self._command),
                 cwd=files.folder,
-                env=self._environment(files, spec, door.fileno()),
-                pass_fds=(door.fileno(), lock.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
+                env=self._environment(files, spec, door),
+                pass_fds=(door, lock),
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._reap(process)
-        return _url(port)
+        # Whoever is its parent must take its exit code, or it stays a zombie. Daemon: the bot may end before.
+        threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
 
     def _environment(self, files: "Files", spec: Spec, fd: int) -> dict[str, str]:
         basics = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         return basics | spec.environment() | {"AGENT_DATA": str(files.folder / "data"), "AGENT_FD": str(fd)}
 
-    def _reap(self, process: asyncio.subprocess.Process) -> None:
-        # Whoever is its parent must take its exit code, or it stays a zombie.
-        task = asyncio.create_task(process.wait())
-        self._children.add(task)
-        task.add_done_callback(self._children.discard)
-
     async def _wait_healthy(self, files: "Files", url: str) -> None:
         try:
             async with asyncio.timeout(START_SECONDS):
-                while not await _answers(url):
+                while not await _serves(files, url):
                     if not files.is_locked():
                         raise NotStarted("the agent ended at once", log=files.log_tail(50))
                     await asyncio.sleep(POLL_SECONDS)
@@ -156,14 +167,20 @@ class Files:
         if not self.lock.exists():
             return False
         with self.lock.open("a") as lock:
-            return not _locks(lock)
+            return not _locks(lock, fcntl.LOCK_SH)  # two that look do not disturb each other
+
+    def process_id(self) -> int | None:
+        """Of the agent that was started last; to be trusted only while the lock is held."""
+        words = self.pid.read_text().strip() if self.pid.exists() else ""
+        return int(words) if words else None
 
     def signal(self, number: signal.Signals) -> None:
         """To the agent's process group, but only while the lock says that it is ours."""
-        if not self.is_locked() or not self.pid.exists():
+        group = self.process_id()
+        if group is None or not self.is_locked():
             return
         try:
-            os.killpg(int(self.pid.read_text()), number)
+            os.killpg(group, number)
         except ProcessLookupError:
             return  # it ended in this moment
 
@@ -176,12 +193,15 @@ class Files:
         """Its last lines."""
         if not self._log.exists():
             return ""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - TAIL_BYTES))
+            tail = log.read().decode(errors="replace")
+        return "\n".join(tail.splitlines()[-lines:])
 
 
-def _locks(file: IO[str]) -> bool:
+def _locks(file: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -199,14 +219,20 @@ def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+async def _serves(files: Files, url: str) -> bool:
+    # The lock after the answer: our agent lives, so the port was its own and nobody else's.
+    return await _answers(url) and files.is_locked()
+
+
 async def _answers(url: str) -> bool:
+    """It is up, and not on its way out."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
             session.get(f"{url}/health") as response,
         ):
-            return response.ok
-    except (aiohttp.ClientError, TimeoutError):
+            return response.ok and protocol.Health.model_validate_json(await response.read()).status == "ok"
+    except (aiohttp.ClientError, TimeoutError, ValidationError):
         return False
 
 

@@ -3,18 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from agent import protocol
 from bot.accounts.agents import Agents
 from bot.accounts.users import Users
 from bot.chat.run import AgentDown
 from bot.chat.turns import Turns
-from bot.errors import AgentOffline, AgentRefused
+from bot.errors import AgentError, AgentOffline, AgentRefused, NotDelivered
 from bot.log import line
 from bot.store.models import Agent, Turn, Wanted
 from bot.telegram.ordering import Lanes
-from bot.telegram.relay import Conversation, Ending, NotDelivered, Outcome, Relay
+from bot.telegram.relay import Conversation, Ending, Outcome, Relay
 from bot.telegram.texts import Speech, Texts
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,10 @@ class Conversations:
         )
 
     async def _finish(self, turn: Turn, outcome: Outcome, seen: int) -> None:
+        if outcome.ending is Ending.UNREACHABLE:
+            # Nobody reads on: no more tokens for it.
+            with suppress(AgentError):
+                await self._turns.stop(turn.chat_id)
         is_charged = outcome.ending in {Ending.DONE, Ending.STOPPED}
         await self._turns.finish(turn, answered=outcome.ending is Ending.DONE, is_charged=is_charged, seen=seen)
         log.info(line("turn over", turn=turn.id, agent=turn.agent_id, ended=outcome.ending))

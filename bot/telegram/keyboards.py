@@ -7,6 +7,8 @@ from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 
 VERSION = "v1"
 MAX_BYTES = 64
+MAX_DIGITS = 18
+"""So many fit into 64 bits."""
 SUCCESS, DANGER = "success", "danger"
 """Button styles; an older client shows a plain button."""
 
@@ -32,7 +34,6 @@ class Verb(StrEnum):
     CARD = "card"
     CHAT = "chat"
     LEAVE = "leave"
-    LINK = "link"
     DELETE = "delete"
     DELETE_NOW = "delete!"
     TRY_AGAIN = "try"
@@ -48,6 +49,12 @@ class Pressed:
 
     verb: Verb
     argument: str
+
+    @property
+    def number(self) -> int | None:
+        """The argument as the id of a row; None if it is none (people can send what no button of ours says)."""
+        fits = self.argument.isdecimal() and len(self.argument) <= MAX_DIGITS
+        return int(self.argument) if fits else None
 
 
 def data(verb: Verb, argument: str | int = "") -> str:

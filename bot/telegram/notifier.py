@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from telegram.error import Forbidden, TelegramError
+from telegram.error import BadRequest, Forbidden, TelegramError
 from telegram.ext import ExtBot
 
 from bot.accounts.agents import Agents, Card
@@ -97,8 +97,9 @@ class TelegramNotifier:
         if screen != shown and agent.card_chat_id is not None:
             try:
                 message_id = await draw(self._bot, agent.card_chat_id, agent.card_message_id, screen)
-            except Forbidden:
-                # The person blocked the bot: nobody is there to be told.
+            except (Forbidden, BadRequest) as error:
+                # They blocked the bot, or the chat is gone: nobody is there to be told, now or later.
+                log.warning(line("card has no reader", agent=agent.id, why=error))
                 message_id = agent.card_message_id or 0
             if message_id != agent.card_message_id:
                 await self._agents.move_card(agent.id or 0, Card(agent.card_chat_id, message_id))

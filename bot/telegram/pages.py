@@ -9,6 +9,7 @@ from telegram import InlineKeyboardMarkup, LinkPreviewOptions, ReplyParameters
 from telegram.error import BadRequest
 from telegram.ext import ExtBot
 
+from bot.log import line
 from bot.telegram.limiter import Priority
 from bot.telegram.render import Chunk
 
@@ -164,7 +165,7 @@ class Pages:
         await self._journal.record(self._turn_id, [*self._ids, *self._files])
 
     def _warn(self, error: BadRequest) -> None:
-        log.warning("entities refused: turn=%s error=%s", self._turn_id, error)
+        log.warning(line("entities refused", turn=self._turn_id, why=error))
 
 
 def _bare(page: Page) -> Page:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from telegram import InlineKeyboardButton, InlineKeyboardMarkup
+from telegram import InlineKeyboardMarkup
 from telegram.constants import ChatAction, MessageEntityType
 from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError
 from telegram.ext import ExtBot
 
 from agent import protocol
-from bot.errors import BaalError
+from bot.errors import EventsEnded, NotDelivered
+from bot.log import line
+from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.limiter import Clock, Dropped, Limiter, Priority, edit_interval
 from bot.telegram.pages import Journal, Page, Pages
 from bot.telegram.render import Chunk, plain, render, stack, utf16_length
@@ -31,14 +33,6 @@ _FILE_PAGES, _FILE_CODE = 3, 8_000
 _FILE_NAME = "answer.md"
 _RETRY_FIRST, _RETRY_MOST, _RETRY_TOTAL = 0.5, 15.0, 120.0
 _NEVER = float("inf")
-
-
-class NotDelivered(BaalError):
-    """The final answer did not reach Telegram. Call `show` again later, with all events."""
-
-
-class EventsEnded(BaalError):
-    """The events stopped without `done` or `error`. Attach to the turn again and call `show` with all events."""
 
 
 class Ending(StrEnum):
@@ -208,7 +202,7 @@ class _Showing:
         except TelegramError as error:
             if not _is_unreachable(error):
                 raise
-            log.info("unreachable: turn=%s chat=%s", self._conversation.turn_id, self._conversation.chat_id)
+            log.info(line("person unreachable", turn=self._conversation.turn_id, chat=self._conversation.chat_id))
             return Outcome(Ending.UNREACHABLE, len(self._pages))
         finally:
             reader.cancel()
@@ -271,7 +265,7 @@ class _Showing:
         if not self._limiter.has_room(self._conversation.chat_id, priority):
             return
         frame = self._current(self._tried_at)
-        pages = self._paged(self._growing(frame.status), self._button("stop"))
+        pages = self._paged(self._growing(frame.status), self._button(Verb.STOP))
         try:
             await self._put(pages)
         except Dropped:
@@ -279,7 +273,7 @@ class _Showing:
         except NetworkError as error:
             if _is_unreachable(error):
                 raise
-            log.warning("frame not shown: turn=%s error=%s", self._conversation.turn_id, error)
+            log.warning(line("frame not shown", turn=self._conversation.turn_id, why=error))
             return
         self._frame = frame
 
@@ -295,7 +289,7 @@ class _Showing:
         final = self._answer.final
         is_again = isinstance(final, protocol.Failed) and (final.retryable or final.kind == protocol.ErrorKind.STOPPED)
         chunks = self._finished(final)
-        pages = self._paged(chunks, self._button("retry") if is_again else None)
+        pages = self._paged(chunks, self._button(Verb.RETRY) if is_again else None)
         await self._deliver(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         await self._deliver_extra(lambda: self._pages.cut(len(pages)))
         if _deserves_file(chunks):
@@ -319,7 +313,7 @@ class _Showing:
                     raise
                 if isinstance(error, BadRequest | Dropped) or self._clock.time() + pause > end:
                     raise NotDelivered(f"turn {self._conversation.turn_id}: {error}") from error
-                log.warning("final not delivered yet: turn=%s error=%s", self._conversation.turn_id, error)
+                log.warning(line("answer not delivered yet", turn=self._conversation.turn_id, why=error))
             await _wait(asyncio.Event(), self._clock.time() + pause, self._clock)
             pause = min(pause * 2, _RETRY_MOST)
 
@@ -328,7 +322,7 @@ class _Showing:
         try:
             await self._deliver(step)
         except NotDelivered as error:
-            log.warning("answer delivered, extra not: %s", error)
+            log.warning(line("answer delivered without its file", why=error))
 
     # --- what it looks like
 
@@ -339,17 +333,17 @@ class _Showing:
         chunks = self._rendered()
         if not status:
             return chunks
-        line = plain(_clipped(status, _STATUS_UNITS), MessageEntityType.ITALIC)
-        return [*chunks[:-1], stack([line, *chunks[-1:]], "\n\n")]
+        shown = plain(_clipped(status, _STATUS_UNITS), MessageEntityType.ITALIC)
+        return [*chunks[:-1], stack([shown, *chunks[-1:]], "\n\n")]
 
     def _finished(self, final: protocol.Final | None) -> list[Chunk]:
         chunks = self._rendered()
-        line = self._last_line(final, is_empty=not chunks)
-        if line is None:
+        ending = self._last_line(final, is_empty=not chunks)
+        if ending is None:
             return chunks
-        if chunks and utf16_length(chunks[-1].text) + 2 + utf16_length(line.text) <= _PAGE_UNITS:
-            return [*chunks[:-1], stack([chunks[-1], line], "\n\n")]
-        return [*chunks, line]
+        if chunks and utf16_length(chunks[-1].text) + 2 + utf16_length(ending.text) <= _PAGE_UNITS:
+            return [*chunks[:-1], stack([chunks[-1], ending], "\n\n")]
+        return [*chunks, ending]
 
     def _last_line(self, final: protocol.Final | None, *, is_empty: bool) -> Chunk | None:
         speech = self._conversation.speech
@@ -362,14 +356,13 @@ class _Showing:
     def _paged(self, chunks: list[Chunk], button: InlineKeyboardMarkup | None) -> list[Page]:
         header = self._conversation.header
         if header and chunks:
-            line = plain(_clipped(header, _HEADER_UNITS), MessageEntityType.BOLD)
-            chunks = [stack([line, chunks[0]], "\n"), *chunks[1:]]
+            title = plain(_clipped(header, _HEADER_UNITS), MessageEntityType.BOLD)
+            chunks = [stack([title, chunks[0]], "\n"), *chunks[1:]]
         return [Page(chunk, button if chunk is chunks[-1] else None) for chunk in chunks]
 
-    def _button(self, verb: str) -> InlineKeyboardMarkup:
+    def _button(self, verb: Verb) -> InlineKeyboardMarkup:
         label = self._conversation.speech.plain(f"relay-{verb}")
-        data = f"v1|{verb}|{self._conversation.turn_id}"
-        return InlineKeyboardMarkup.from_button(InlineKeyboardButton(label, callback_data=data))
+        return rows([button(label, verb, self._conversation.turn_id)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from bot.accounts.libertai import Model
 from bot.errors import Refused
 from bot.store.models import Draft, DraftStep
 from bot.telegram.keyboards import SUCCESS, Verb, button, rows
+from bot.telegram.render import utf16_length
 from bot.telegram.screen import Screen
 from bot.telegram.texts import Speech
 
@@ -17,7 +18,9 @@ MAX_NAME = 40
 MAX_NAME_CODEPOINTS = 160
 MAX_JOB = 8_000
 SHOWN_JOB = 2_500
-"""Characters of a job on a card: with the rest of it they stay below Telegram's 4,096."""
+"""UTF-16 units of a job on a card: with the rest of it they stay below Telegram's 4,096."""
+PART_UNITS = 4_096
+"""Where Telegram's clients cut a long paste that has no better place."""
 MODELS_SHOWN = 6
 JOIN_SECONDS = 2
 """Telegram splits a long paste; its parts come within this time."""
@@ -43,21 +46,30 @@ def answer_job(draft: Draft, text: str, *, at: float) -> None:
     job = _without_controls(text).strip()
     if not job:
         raise Refused("job-empty")
-    _check_job(job)
+    check_job(job)
     draft.job, draft.job_at = job, at
     draft.step = next_step(draft)
 
 
 def continues_job(draft: Draft, *, at: float) -> bool:
     """A text of that time is the rest of the job that was just sent."""
-    return draft.step is not DraftStep.JOB and 0 <= at - draft.job_at <= JOIN_SECONDS
+    is_after_job = draft.step in {DraftStep.MODEL, DraftStep.CHECK} or _is_too_long(draft.job)
+    return is_after_job and 0 <= at - draft.job_at <= JOIN_SECONDS
 
 
 def extend_job(draft: Draft, text: str, *, at: float) -> None:
-    """Add the rest of a split paste; `Refused` if it is too long together."""
-    job = draft.job + _without_controls(text).rstrip()
-    _check_job(job)
-    draft.job, draft.job_at = job, at
+    """Add the rest of a split paste. One that is too long together is kept, so that no part of it becomes the job."""
+    is_cut_anywhere = utf16_length(draft.job) % PART_UNITS == 0
+    draft.job += ("" if is_cut_anywhere else "\n") + _without_controls(text).rstrip()
+    draft.job_at = at
+    if _is_too_long(draft.job):
+        draft.step = DraftStep.JOB
+
+
+def check_job(job: str) -> None:
+    """`Refused` if it is too long."""
+    if _is_too_long(job):
+        raise Refused("job-too-long", length=len(job), limit=MAX_JOB)
 
 
 def choose_model(draft: Draft, key: str, models: Sequence[Model]) -> bool:
@@ -74,9 +86,14 @@ def next_step(draft: Draft) -> DraftStep:
     """The first question without an answer."""
     if not draft.name:
         return DraftStep.NAME
-    if not draft.job:
+    if not draft.job or _is_too_long(draft.job):
         return DraftStep.JOB
     return DraftStep.CHECK if draft.model else DraftStep.MODEL
+
+
+def go_to(draft: Draft, step: DraftStep) -> None:
+    """Ask a question again, but none behind one that has no answer yet."""
+    draft.step = min(step, next_step(draft), key=_ORDER.index)
 
 
 def step_back(draft: Draft) -> DraftStep:
@@ -106,12 +123,7 @@ def clean_name(text: str) -> str:
 
 def perceived_length(text: str) -> int:
     """Characters as a person counts them: marks, joiners and what is joined belong to the one before."""
-    length, is_joined = 0, False
-    for character in text:
-        is_part = unicodedata.category(character) in {"Mn", "Me", "Cf"} or "\U0001f3fb" <= character <= "\U0001f3ff"
-        length += not is_part and not is_joined
-        is_joined = character == "\u200d"
-    return length
+    return sum(not _belongs_to_before(text, index) for index in range(len(text)))
 
 
 def model_key(model_id: str) -> str:
@@ -123,7 +135,12 @@ def model_key(model_id: str) -> str:
 
 def shortened(job: str) -> str:
     """A job as cards show it."""
-    return job if len(job) <= SHOWN_JOB else f"{job[:SHOWN_JOB].rstrip()} …"
+    if utf16_length(job) <= SHOWN_JOB:
+        return job
+    end = len(job.encode("utf-16-le")[: 2 * SHOWN_JOB].decode("utf-16-le", errors="ignore"))
+    while end and _belongs_to_before(job, end):
+        end -= 1
+    return f"{job[:end].rstrip()} …"
 
 
 def _name_screen(draft: Draft, say: Speech) -> Screen:
@@ -169,9 +186,13 @@ def _price(model: Model, say: Speech) -> str:
     return say("wizard-price", id=model.id, **per_thousand)
 
 
-def _check_job(job: str) -> None:
-    if len(job) > MAX_JOB:
-        raise Refused("job-too-long", length=len(job), limit=MAX_JOB)
+def _is_too_long(job: str) -> bool:
+    return len(job) > MAX_JOB
+
+
+def _belongs_to_before(text: str, index: int) -> bool:
+    is_part = unicodedata.category(text[index]) in {"Mn", "Me", "Cf"} or "\U0001f3fb" <= text[index] <= "\U0001f3ff"
+    return is_part or text[index - 1 : index] == "\u200d"
 
 
 def _without_controls(text: str) -> str:

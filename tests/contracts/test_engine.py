@@ -72,6 +72,8 @@ async def test_what_runs_otherwise_is_replaced_and_its_data_stays(engine, place,
 
 async def test_an_agent_killed_comes_back_with_its_data_when_it_is_asked_for(engine, place, spec, client):
     await engine.run(place, spec)
+    kept = Path(place.path) / "data" / "kept"
+    kept.write_text("mine")
     os.killpg(process(place).pid, signal.SIGKILL)
     process(place).wait(5)
     assert (await engine.inspect(place)).state is RunState.STOPPED
@@ -79,6 +81,7 @@ async def test_an_agent_killed_comes_back_with_its_data_when_it_is_asked_for(eng
     url = await engine.run(place, spec)
 
     assert (await client.health(Door(url, spec.secret))).agent_name == "Chef Ada"
+    assert kept.read_text() == "mine"
 
 
 async def test_a_restarted_bot_finds_and_controls_what_an_older_one_started(engine, new_engine, place, spec):
@@ -128,4 +131,5 @@ async def test_an_agent_that_cannot_start_says_why_in_its_log(engine, place, spe
         await engine.run(place, broken)
 
     assert "AGENT_SECRET" in caught.value.log
+    assert spec.llm_api_key.get_secret_value() not in caught.value.log
     assert caught.value.log == await engine.logs(place)

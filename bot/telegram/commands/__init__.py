@@ -72,7 +72,8 @@ def register(application: Application[Any, Context, Any, Any, Any, Any]) -> None
         application.add_handler(CommandHandler(name, _told(handler), filters=allowed & filters.UpdateType.MESSAGE))
     application.add_handler(CallbackQueryHandler(_told(press)))
     application.add_handler(MessageHandler(private & filters.COMMAND, _told(start.help_)))
-    application.add_handler(MessageHandler(private, _told(talk.message)))
+    # "Olga pinned a message" and the like want no answer.
+    application.add_handler(MessageHandler(private & ~filters.StatusUpdate.ALL, _told(talk.message)))
     application.add_handler(MessageHandler(filters.COMMAND, _told(only_private)))
 
 
@@ -87,7 +88,11 @@ async def press(context: Context) -> None:
 
 
 async def only_private(context: Context) -> None:
-    """A command in a group."""
+    """A command in a group, unless it is another bot's."""
+    command = (context.message.text or "").split(maxsplit=1)[0]
+    _, _, addressee = command.partition("@")
+    if addressee.lower() not in {"", context.services.bot.username.lower()}:
+        return
     await context.tell("private-only", bot=context.services.bot.username)
 
 
@@ -100,7 +105,7 @@ async def _do(context: Context, pressed: Pressed) -> bool:
     elif pressed.verb in OF_AGENTS:
         agent = await agents.owned(context, pressed)
         if agent is None:
-            return False
+            return pressed.verb is Verb.DELETE_NOW and await agents.is_deleted(context, pressed)
         await OF_AGENTS[pressed.verb](context, agent)
     else:
         draft = await context.services.drafts.get(context.user.id)

@@ -1,7 +1,7 @@
 """/login, /logout, /account. A key is deleted from the chat first, then checked, then kept encrypted."""
 
 from pydantic import SecretStr
-from telegram.error import TelegramError
+from telegram.error import BadRequest, TelegramError
 
 from bot.accounts.libertai import KeyState
 from bot.errors import LibertAIUnreachable
@@ -9,6 +9,8 @@ from bot.telegram.context import Context
 from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.screen import Screen
 from bot.telegram.texts import Speech
+
+ALREADY_DELETED = "message to delete not found"
 
 
 async def login(context: Context) -> None:
@@ -119,6 +121,9 @@ async def _renew_agents(context: Context) -> None:
 async def _delete_message(context: Context) -> bool:
     try:
         return await context.services.bot.delete_message(context.chat.id, context.message.message_id)
+    except BadRequest as error:
+        # Handled again after a crash, or deleted by the person.
+        return ALREADY_DELETED in str(error).lower()
     except TelegramError:
         return False
 

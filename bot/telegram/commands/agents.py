@@ -3,7 +3,7 @@
 from telegram import InlineKeyboardMarkup
 
 from bot.accounts.agents import LINK_PREFIX, Card
-from bot.store.models import Agent, Phase
+from bot.store.models import Agent, Phase, Wanted
 from bot.telegram import wizard
 from bot.telegram.commands.start import enter
 from bot.telegram.context import Context
@@ -66,8 +66,7 @@ async def delete(context: Context) -> None:
     """/delete <link id>: ask whether they are sure; without an id: which one."""
     _, _, words = (context.message.text or "").partition(" ")
     if not words.strip():
-        screen = await overview(context)
-        await context.send(Screen(context.say("delete-which") + "\n\n" + screen.text, screen.keyboard))
+        await context.send(await which(context))
         return
     payload = words.strip().rpartition("start=")[2]
     agent = await context.services.agents.by_link(payload.removeprefix(LINK_PREFIX))
@@ -75,6 +74,14 @@ async def delete(context: Context) -> None:
         await context.tell("not-yours")
         return
     await context.send(sure(context, agent))
+
+
+async def which(context: Context) -> Screen:
+    """Their agents, and what to do to delete one."""
+    screen = await overview(context)
+    if not await context.services.agents.owned(context.user.id):
+        return screen
+    return Screen(f"{context.say('delete-which')}\n\n{screen.text}", screen.keyboard)
 
 
 async def ask_delete(context: Context, agent: Agent) -> None:
@@ -108,10 +115,14 @@ async def try_again(context: Context, agent: Agent) -> None:
 
 async def owned(context: Context, pressed: Pressed) -> Agent | None:
     """The agent of a button, if it is theirs and not deleted."""
-    if not pressed.argument.isdecimal():
-        return None
     mine = await context.services.agents.owned(context.user.id)
-    return next((agent for agent in mine if agent.id == int(pressed.argument)), None)
+    return next((agent for agent in mine if agent.id == pressed.number), None)
+
+
+async def is_deleted(context: Context, pressed: Pressed) -> bool:
+    """The agent of a button was theirs, and its card tells or told how it went: the second press is done already."""
+    agent = await context.services.agents.get(pressed.number or 0)
+    return agent is not None and agent.owner_id == context.user.id and agent.wanted is Wanted.DELETED
 
 
 def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:

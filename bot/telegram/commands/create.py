@@ -30,17 +30,19 @@ async def create(context: Context) -> None:
     elif draft.last_update_id < update_id and (draft.name or draft.job):
         await context.tell("wizard-resumed")
     if draft.last_update_id < update_id:
-        draft.chat_id, draft.message_id, draft.is_active = context.chat.id, None, True
+        draft.chat_id, draft.is_active = context.chat.id, True
         await drafts.save(draft, update_id=update_id)
-    await redraw(context, draft)
+    await redraw(context, draft, below=True)
 
 
 async def cancel(context: Context) -> None:
     """/cancel: throw the draft away, and stop waiting for a key."""
-    await context.services.chats.want_key(context.chat.id, wanted=False)
+    chats = context.services.chats
+    was_key_wanted = await chats.is_key_wanted(context.chat.id)
+    await chats.want_key(context.chat.id, wanted=False)
     draft = await context.services.drafts.get(context.user.id)
     if draft is None:
-        await context.tell("wizard-nothing-to-cancel")
+        await context.tell("login-cancelled" if was_key_wanted else "wizard-nothing-to-cancel")
         return
     await context.services.drafts.drop(context.user.id)
     if draft.message_id:
@@ -65,6 +67,7 @@ async def answer(context: Context, draft: Draft) -> None:
         return
     await change(context, draft, lambda: _take(draft, text, at=message.date.timestamp()))
     await redraw(context, draft, below=len(text) > LONG_TEXT or message.document is not None)
+    wizard.check_job(draft.job)
 
 
 async def suggest(context: Context, draft: Draft, _pressed: Pressed) -> None:
@@ -93,12 +96,8 @@ async def choose_model(context: Context, draft: Draft, pressed: Pressed) -> None
 
 async def go_to_step(context: Context, draft: Draft, pressed: Pressed) -> None:
     """◀ and ✏: ask a question again."""
-
-    def move() -> None:
-        if pressed.argument in set(DraftStep):
-            draft.step = DraftStep(pressed.argument)
-
-    await change(context, draft, move)
+    if pressed.argument in set(DraftStep):
+        await change(context, draft, lambda: wizard.go_to(draft, DraftStep(pressed.argument)))
     await redraw(context, draft)
 
 
@@ -127,7 +126,9 @@ async def change(context: Context, draft: Draft, work: Callable[[], object]) -> 
 async def redraw(context: Context, draft: Draft, *, below: bool = False) -> None:
     """Bring the wizard's message up to date; `below`: in a new message, where the person is."""
     services = context.services
-    screen = wizard.screen(draft, context.say, await services.libertai.models())
+    # Only there the models are needed: a slow catalogue must not hold up the other steps.
+    models = await services.libertai.models() if draft.step is DraftStep.MODEL else []
+    screen = wizard.screen(draft, context.say, models)
     old = draft.message_id
     message_id = await draw(services.bot, draft.chat_id, None if below else old, screen)
     if message_id != old:

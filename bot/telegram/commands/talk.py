@@ -53,7 +53,7 @@ async def new(context: Context) -> None:
     try:
         await context.services.turns.forget(context.chat.id, agent)
     except AgentError:
-        await context.tell("agent-offline", name=agent.name)
+        await context.tell("not-forgotten", name=agent.name)
         return
     await context.tell("forgotten", name=agent.name)
 
@@ -77,7 +77,7 @@ async def retry_pressed(context: Context, pressed: Pressed) -> None:
 
 async def again_pressed(context: Context, pressed: Pressed) -> None:
     """⟳ under «something broke on our side»: handle the saved update again."""
-    saved = await context.services.inbox.again(int(pressed.argument), context.chat.id)
+    saved = await context.services.inbox.again(pressed.number or 0, context.chat.id)
     if saved is None:
         await context.tell("nothing-to-retry")
         return

@@ -90,6 +90,18 @@ async def test_one_agent_more_than_allowed_is_refused(agents):
         await agents.check_limit(OLGA)
 
 
+async def test_without_any_key_to_think_with_no_agent_is_made(database, vault):
+    keyless = Agents(database, vault, release="r1", limit=2, has_operator_key=False)
+    users = Users(database, vault)
+    await users.meet(Person(id=OLGA, name="Olga", language="en"))
+
+    with pytest.raises(Refused, match="key-needed"):
+        await keyless.create(draft(), CARD)
+    await users.connect(OLGA, SecretStr("LTAI_key"))
+
+    assert (await keyless.create(draft(), CARD)).id
+
+
 async def test_a_link_is_unguessable_and_finds_its_agent_until_it_is_deleted(agents):
     agent = await agents.create(draft(), CARD)
 

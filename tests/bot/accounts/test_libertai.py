@@ -1,3 +1,6 @@
+import asyncio
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 from litestar import Litestar, MediaType, get
@@ -5,7 +8,7 @@ from litestar.response import Response
 from pydantic import SecretStr
 
 from bot.accounts.kept import KeptAnswers
-from bot.accounts.libertai import CATALOGUE_SECONDS, AccountUsage, KeyCheck, KeyState, LibertAI, Model
+from bot.accounts.libertai import CATALOGUE_SECONDS, RETRY_SECONDS, AccountUsage, KeyCheck, KeyState, LibertAI, Model
 from bot.errors import LibertAIUnreachable
 from tests.fakes import libertai_sim as sim
 from tests.fakes.libertai import LibertAIDouble
@@ -71,9 +74,24 @@ async def foreign_models() -> dict[str, object]:
     return {"object": "list", "data": [{"id": "zephyr"}, {"id": "apertus"}, {"id": "apertus-thinking"}]}
 
 
+@get("/none/models")
+async def no_models() -> dict[str, object]:
+    return {"object": "list", "data": []}
+
+
 @get("/libertai/auth/check", media_type=MediaType.HTML)
 async def broken_check() -> Response[str]:
     return Response("<html>Bad Gateway</html>", status_code=502)
+
+
+@get("/portal/libertai/auth/check", media_type=MediaType.HTML)
+async def portal() -> str:
+    return "<html>Accept the terms of this network</html>"
+
+
+@get("/firewall/libertai/auth/check", media_type=MediaType.HTML)
+async def firewall() -> Response[str]:
+    return Response("<html>Blocked</html>", status_code=403)
 
 
 @get("/usage", media_type=MediaType.HTML)
@@ -81,10 +99,16 @@ async def html_usage() -> str:
     return "<html>Welcome</html>"
 
 
+@get("/redirections")
+async def redirections() -> dict[str, object]:
+    hops = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "f"), ("round", "trip"), ("trip", "round")]
+    return {"data": {"LTAI_PRICING": {"redirections": [{"from": old, "to": new} for old, new in hops]}}}
+
+
 @pytest.fixture
 async def foreign():
     """A server that is not LibertAI: other models, and pages where LibertAI has answers."""
-    routes = [foreign_models, broken_check, html_usage]
+    routes = [foreign_models, no_models, broken_check, portal, firewall, html_usage, redirections]
     serving = Serving(Litestar(routes, openapi_config=None, logging_config=None))
     await serving.start()
     yield serving.url
@@ -129,9 +153,10 @@ async def test_a_check_is_unreachable_when_nobody_listens(make):
         await make(gateway=AWAY).check(KEY)
 
 
-async def test_a_check_is_unreachable_when_the_gateway_answers_a_page_of_errors(make, foreign):
+@pytest.mark.parametrize("place", ["", "/portal", "/firewall"])
+async def test_a_check_is_unreachable_when_a_page_answers_in_place_of_the_gateway(make, foreign, place):
     with pytest.raises(LibertAIUnreachable):
-        await make(gateway=foreign).check(KEY)
+        await make(gateway=foreign + place).check(KEY)
 
 
 async def test_an_unreachable_error_does_not_tell_the_key(make):
@@ -146,7 +171,12 @@ async def test_an_unreachable_error_does_not_tell_the_key(make):
 
 async def test_usage_is_what_the_account_tells(make):
     assert await make().usage(KEY) == AccountUsage(
-        plan="free", window_5h_percent=12.5, weekly_percent=12.5, extra_credits=4.2
+        plan="free",
+        window_5h_percent=12.5,
+        weekly_percent=12.5,
+        extra_credits=4.2,
+        window_5h_resets_at=datetime(2026, 11, 21, 15, tzinfo=UTC),
+        weekly_resets_at=datetime(2026, 11, 24, tzinfo=UTC),
     )
 
 
@@ -216,6 +246,64 @@ async def test_models_are_the_default_ones_when_the_server_was_never_reached(mak
 
 async def test_models_are_the_default_ones_when_the_server_answers_something_else(make, double):
     assert await make(inference_url=f"{double.url}/libertai").models() == FALLBACK
+
+
+async def test_models_are_the_default_ones_when_the_server_lists_none(make, foreign):
+    assert await make(inference_url=f"{foreign}/none").models() == FALLBACK
+
+
+async def test_models_are_those_still_listed_when_only_the_catalogue_is_away(make):
+    listed = [Model("glm-5.2"), Model("hermes-3-8b-tee")]
+
+    assert await make(prices_url=AWAY).models() == listed
+
+
+async def test_models_are_the_servers_own_when_the_catalogue_is_away_and_none_is_known(make, foreign):
+    assert await make(inference_url=foreign, prices_url=AWAY).models() == [Model("zephyr"), Model("apertus")]
+
+
+async def test_models_are_asked_for_again_soon_when_they_were_away(make, double, clock, asked):
+    libertai = make(prices_url=f"{double.url}/nowhere")
+    await libertai.models()
+    first = len(asked)
+
+    clock.now += RETRY_SECONDS - 1
+    await libertai.models()
+    assert len(asked) == first
+    clock.now += 1
+    await libertai.models()
+
+    assert len(asked) == 2 * first
+
+
+async def test_models_are_looked_up_once_when_many_ask_at_the_same_time(make, asked):
+    libertai = make()
+
+    answers = await asyncio.gather(*(libertai.models() for _ in range(10)))
+
+    assert answers == [CATALOGUE] * 10
+    assert len(asked) == 2  # the list and the catalogue
+
+
+# Redirections
+
+
+@pytest.mark.parametrize(
+    ("name", "now"), [("glm-4.7", "qwen3.6-27b"), ("ltai-fast", "qwen3.6-35b-a3b"), ("glm-5.2", "glm-5.2"), ("?", "?")]
+)
+async def test_a_model_resolves_to_its_name_of_today(make, name, now):
+    assert await make().resolve(name) == now
+
+
+@pytest.mark.parametrize(("name", "now"), [("a", "e"), ("b", "f"), ("round", "round")])
+async def test_a_model_resolves_by_four_hops_at_most(make, foreign, name, now):
+    assert await make(inference_url=foreign, prices_url=f"{foreign}/redirections").resolve(name) == now
+
+
+async def test_a_model_resolves_as_it_last_did_when_libertai_is_away_after_a_restart(make):
+    await make().models()
+
+    assert await make(inference_url=AWAY, prices_url=AWAY).resolve("glm-4.7") == "qwen3.6-27b"
 
 
 # Kept answers

@@ -4,11 +4,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
+from bot.accounts.kept import KeptAnswers
+from bot.accounts.libertai import LibertAI
 from bot.accounts.users import Person, Users
 from bot.errors import AgentOffline, MachineError, NoCapacity, NotStarted
 from bot.fleet.books import MAX_ATTEMPTS, Books
@@ -22,6 +25,7 @@ from bot.store.models import Draft, MachineState, Phase
 
 OLGA = 7_000_000_001
 CARD = Card(OLGA, 1)
+NOBODY = "http://127.0.0.1:9"
 
 
 @dataclass
@@ -67,6 +71,16 @@ class World:
         self.provider = Faulty(LocalProvider(folder / "machines", engine))
         self.engine = Faulty(engine)
         self.client = AgentClient()
+        self.http = httpx.AsyncClient()
+        self.libertai = LibertAI(
+            self.http,
+            gateway=NOBODY,
+            account=NOBODY,
+            inference_url=NOBODY,
+            prices_url="",
+            default_models=["m"],
+            kept=KeptAnswers(database),
+        )
         self.durable_url = f"sqlite:///{folder / 'durable.sqlite'}"
         self.fleet = self.new_fleet()
 
@@ -79,6 +93,7 @@ class World:
             provider=self.provider,
             engine=self.engine,
             client=self.client,
+            libertai=self.libertai,
             notifier=self.shown,
             inference=Inference("http://127.0.0.1:9/v1", SecretStr("LTAI_operator")),
             step=step,
@@ -112,6 +127,7 @@ async def world(database, vault, tmp_path, clock):
     for machine in await made.provider.inner.listed():
         await made.provider.inner.give_back(machine)
     await made.client.close()
+    await made.http.aclose()
 
 
 async def test_a_new_agent_is_rented_a_machine_started_and_proved(world):

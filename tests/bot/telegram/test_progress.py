@@ -15,7 +15,9 @@ LINK = "https://t.me/baal_bot?start=agent_abcDEF123456"
 
 def agent(phase: Phase, *, name: str = "Chef Ada", **facts: Any) -> Agent:
     values = {"deploy_started_at": STARTED, "link": "abcDEF123456", **facts}
-    return Agent(id=7, owner_id=1, name=name, job="cooks", model="m", sealed_secret="", release="r", phase=phase, **values)
+    return Agent(
+        id=7, owner_id=1, name=name, job="cooks", model="m", sealed_secret="", release="r", phase=phase, **values
+    )
 
 
 def shown(row: Agent, *, after: float = 0, is_machine_gone: bool = False) -> Screen:
@@ -41,9 +43,7 @@ def test_the_steps_are_those_that_happen(phase: Phase, marks: str) -> None:
 
     assert head == "<b>Deploying Chef Ada</b> · 1:12"
     names = ["Machine reserved", "Booted", "Agent installed", "Health check"]
-    assert steps == [
-        f"{mark} {name}{'…' if mark == '⏳' else ''}" for mark, name in zip(marks, names, strict=True)
-    ]
+    assert steps == [f"{mark} {name}{'…' if mark == '⏳' else ''}" for mark, name in zip(marks, names, strict=True)]
 
 
 def test_a_failed_attempt_is_told_while_the_next_one_goes_on() -> None:
@@ -66,7 +66,10 @@ def test_a_live_agent_can_be_chatted_with_copied_shared_and_managed() -> None:
     assert (chat.callback_data, manage.callback_data) == ("v1|chat|7", "v1|card|7")
     assert copy.copy_text
     assert copy.copy_text.text == LINK
-    assert share.url == "https://t.me/share/url?url=https%3A%2F%2Ft.me%2Fbaal_bot%3Fstart%3Dagent_abcDEF123456&text=Chef%20Ada"
+    assert (
+        share.url
+        == "https://t.me/share/url?url=https%3A%2F%2Ft.me%2Fbaal_bot%3Fstart%3Dagent_abcDEF123456&text=Chef%20Ada"
+    )
 
 
 def test_every_failure_has_words_a_code_and_a_way_on() -> None:

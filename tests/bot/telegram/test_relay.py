@@ -8,8 +8,9 @@ import pytest
 from telegram.ext import ExtBot
 
 from agent.protocol import Done, ErrorKind, Event, Failed, KeepAlive, Notice, Restart, Text, Usage
+from bot.errors import EventsEnded, NotDelivered
 from bot.telegram.limiter import Limiter
-from bot.telegram.relay import Conversation, Ending, EventsEnded, NotDelivered, Outcome, Relay
+from bot.telegram.relay import Conversation, Ending, Outcome, Relay
 from bot.telegram.texts import load_texts
 from bot.telegram.transport import AiohttpRequest
 from tests.bot.telegram.clock import HandClock

@@ -15,9 +15,8 @@ quota-used =
        *[other] { $limit } free messages
     }. They refill in { $hours } h { $minutes } min. With your own LibertAI key, your own agents answer without this limit: /login
 forgotten = A fresh start: { $name } has forgotten this conversation.
+not-forgotten = { $name } is not answering, so nothing was forgotten. Send /new again in a minute.
 nothing-to-stop = Nothing is being written at the moment.
-stopping = Stopping…
-retrying = Asking again…
 nothing-to-retry = There is nothing to ask again.
 unsupported = Stickers, voice and files don't work here yet — send text.
 too-long-message = That message has { $length } characters; { $limit } is the most.

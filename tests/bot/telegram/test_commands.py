@@ -1,0 +1,831 @@
+"""The handlers on PTB's application, real rows and the Bot API double; updates may come twice, as after a crash."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from pydantic import SecretStr
+from telegram import Update
+from telegram.ext import Application, ContextTypes, ExtBot
+
+from bot.accounts.agents import Agents, Card
+from bot.accounts.chats import Chats
+from bot.accounts.drafts import Drafts
+from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Model
+from bot.accounts.limits import Limits
+from bot.accounts.users import Users
+from bot.chat.route import Route
+from bot.chat.turns import Turns
+from bot.errors import AgentOffline, LibertAIUnreachable
+from bot.fleet.fleet import Fleet
+from bot.store.database import Database
+from bot.store.models import Agent, Draft, DraftStep, Phase, Wanted
+from bot.store.vault import Vault
+from bot.telegram import commands
+from bot.telegram.commands import register
+from bot.telegram.context import Context, Services
+from bot.telegram.inbox import Inbox
+from bot.telegram.keyboards import Verb
+from bot.telegram.texts import load_texts
+from bot.telegram.transport import AiohttpRequest
+from tests.fakes.telegram_client import SimUser, TelegramDouble
+from tests.fakes.telegram_views import FaultKind, Feature, MessageView
+
+TEXTS = load_texts()
+KEY = "LTAI_olgas_own_key_f3a9"
+FAST, SMART = Model("fast", price_in=200, price_out=1000), Model("smart", tee=True)
+
+
+@dataclass
+class QuietFleet:
+    """Takes note of what it was asked to work on."""
+
+    nudged: list[int] = field(default_factory=list)
+
+    async def nudge(self, agent_id: int) -> None:
+        self.nudged.append(agent_id)
+
+
+@dataclass
+class LocalLibertAI:
+    """Models and keys in memory; `away` answers nothing."""
+
+    is_away: bool = False
+    looked_up: int = 0
+    keys: dict[str, KeyCheck] = field(default_factory=dict)
+
+    async def models(self) -> list[Model]:
+        self.looked_up += 1
+        return [FAST, SMART]
+
+    async def check(self, key: SecretStr) -> KeyCheck:
+        if self.is_away:
+            raise LibertAIUnreachable("away")
+        return self.keys.get(key.get_secret_value(), KeyCheck(KeyState.UNKNOWN))
+
+    async def usage(self, _key: SecretStr) -> AccountUsage | None:
+        if self.is_away:
+            raise LibertAIUnreachable("away")
+        return AccountUsage(plan="Go", window_5h_percent=12.4, weekly_percent=3, extra_credits=4.2)
+
+
+@dataclass
+class LocalRoute:
+    """The way to agents that only forget, or are away."""
+
+    is_away: bool = False
+    forgotten: list[tuple[int, str]] = field(default_factory=list)
+
+    async def forget(self, agent_id: int, chat_id: str) -> None:
+        if self.is_away:
+            raise AgentOffline("away")
+        self.forgotten.append((agent_id, chat_id))
+
+    async def stop(self, agent_id: int, chat_id: str) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class Desk:
+    """The front end without its loops: a test says when updates are fetched and handled, and how often."""
+
+    telegram: TelegramDouble
+    bot: ExtBot[Any]
+    application: Application[Any, Any, Any, Any, Any, Any]
+    services: Services
+    fleet: QuietFleet
+    libertai: LocalLibertAI
+    route: LocalRoute
+    woken: list[int]
+    errors: list[Exception | None]
+    offset: int | None = None
+
+    async def fetch(self) -> list[Update]:
+        updates = await self.bot.get_updates(offset=self.offset, timeout=0)
+        if updates:
+            self.offset = updates[-1].update_id + 1
+        return await self.services.inbox.store(updates)
+
+    async def handle(self, *, times: int = 2) -> None:
+        """Handle all that came; twice, as after a crash before it was ticked off, unless a test says otherwise."""
+        for update in await self.fetch():
+            for _ in range(times):
+                await self.application.process_update(update)
+        assert self.errors == []
+
+    async def agent(self, owner: SimUser, *, phase: Phase = Phase.RUNNING, name: str = "Ada") -> Agent:
+        """A deployed agent."""
+        draft = Draft(user_id=owner.id, chat_id=owner.id, name=name, job="cooks", model="fast")
+        made = await self.services.agents.create(draft, Card(owner.id, 0))
+        await self.observe(made.id, phase=phase, ready_at=1.0 if phase is Phase.RUNNING else None, card_open=False)
+        return await self.row(made.id)
+
+    async def observe(self, agent_id: int | None, **facts: Any) -> None:
+        async with self.services.agents._database.session() as session:
+            row = await session.get_one(Agent, agent_id)
+            for name, value in facts.items():
+                setattr(row, name, value)
+
+    async def row(self, agent_id: int | None) -> Agent:
+        row = await self.services.agents.get(agent_id or 0)
+        assert row
+        return row
+
+    async def draft(self, person: SimUser) -> Draft:
+        draft = await self.services.drafts.get(person.id)
+        assert draft
+        return draft
+
+
+@pytest.fixture
+async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
+    users, chats, woken = Users(database, vault), Chats(database), list[int]()
+    agents = Agents(database, vault, release="v1", limit=2)
+    limits = Limits(database, daily_messages=5)
+    fleet, libertai, route, errors = QuietFleet(), LocalLibertAI(), LocalRoute(), list[Exception | None]()
+    async with TelegramDouble() as telegram:
+        bot: ExtBot[Any] = ExtBot(
+            telegram.token,
+            base_url=f"{telegram.url}/bot",
+            base_file_url=f"{telegram.url}/file/bot",
+            request=AiohttpRequest(),
+            get_updates_request=AiohttpRequest(),
+        )
+        types: ContextTypes[Any, Any, Any, Any] = ContextTypes(context=Context)
+        application = Application.builder().bot(bot).updater(None).context_types(types).build()
+        services = Services(
+            bot=bot,
+            texts=TEXTS,
+            users=users,
+            agents=agents,
+            drafts=Drafts(database),
+            chats=chats,
+            limits=limits,
+            libertai=cast("LibertAI", libertai),
+            turns=Turns(database, limits, users, agents, cast("Route", route)),
+            fleet=cast("Fleet", fleet),
+            inbox=Inbox(database, vault, chats, bot),
+            wake=woken.append,
+            dispatch=lambda update: None,
+        )
+        application.bot_data = services
+
+        async def remember(_update: object, context: Any) -> None:
+            errors.append(context.error)
+
+        application.add_error_handler(remember)
+        register(application)
+        async with application:
+            yield Desk(telegram, bot, application, services, fleet, libertai, route, woken, errors)
+
+
+@pytest.fixture
+async def olga(desk: Desk) -> SimUser:
+    return await desk.telegram.user(name="Olga")
+
+
+@pytest.fixture
+async def victor(desk: Desk) -> SimUser:
+    return await desk.telegram.user(name="Victor")
+
+
+async def said(person: SimUser, chat: int | None = None) -> list[MessageView]:
+    """The bot's messages that are in the chat."""
+    return [message for message in await person.messages(chat=chat) if message.from_bot]
+
+
+async def newest(person: SimUser, chat: int | None = None) -> str:
+    return (await said(person, chat))[-1].text
+
+
+async def send(desk: Desk, person: SimUser, *texts: str, times: int = 2) -> None:
+    for text in texts:
+        await person.send(text)
+    await desk.handle(times=times)
+
+
+async def press(desk: Desk, person: SimUser, button: str, *, times: int = 2) -> None:
+    await person.press(button)
+    await desk.handle(times=times)
+
+
+async def at_check(desk: Desk, person: SimUser) -> None:
+    await send(desk, person, "/create")
+    await send(desk, person, "Ada")
+    await press(desk, person, "Cook")
+    await press(desk, person, "fast")
+
+
+# --- the wizard: every update handled twice
+
+
+async def test_every_update_of_the_wizard_may_be_handled_again(desk: Desk, olga: SimUser) -> None:
+    steps = []
+    await send(desk, olga, "/create")
+    steps.append((await desk.draft(olga)).step)
+    await send(desk, olga, "Ada")
+    steps.append((await desk.draft(olga)).step)
+    await send(desk, olga, "Plan meals.")
+    steps.append((await desk.draft(olga)).step)
+    await press(desk, olga, "fast")
+    draft = await desk.draft(olga)
+
+    assert [*steps, draft.step] == [DraftStep.NAME, DraftStep.JOB, DraftStep.MODEL, DraftStep.CHECK]
+    assert (draft.name, draft.job, draft.model) == ("Ada", "Plan meals.", "fast")
+    assert len(await said(olga)) == 1, "one message, edited"
+
+    await press(desk, olga, "Deploy")
+    agents = await desk.services.agents.owned(olga.id)
+
+    assert [(agent.name, agent.job, agent.model, agent.link) for agent in agents] == [
+        ("Ada", "Plan meals.", "fast", draft.link)
+    ]
+    assert (agents[0].card_message_id, agents[0].card_open) == ((await said(olga))[0].id, True)
+    assert await desk.services.drafts.get(olga.id) is None
+
+
+async def test_parts_of_a_paste_are_joined_once_though_each_is_handled_twice(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create", "Ada", "a" * 4096 + "b" * 3000)
+
+    draft = await desk.draft(olga)
+    assert draft.job == "a" * 4096 + "b" * 3000
+    assert draft.step is DraftStep.MODEL
+    assert len(await said(olga)) == 1
+
+
+async def test_a_paste_that_is_too_long_is_told_and_none_of_it_can_be_deployed(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create", "Ada", "a" * 9000, times=1)
+
+    texts = [message.text for message in await said(olga)]
+    assert texts[-2].startswith("What is Ada's job?")
+    assert texts[-1] == "That job has 9,000 characters; 8,000 is the most. Shorten it and send it again."
+    assert (await desk.draft(olga)).step is DraftStep.JOB
+
+
+async def test_a_job_of_many_emoji_gets_its_check_card(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create", "Ada", "🦊" * 4000)
+    await press(desk, olga, "fast")
+
+    assert "🦊🦊" in await newest(olga)
+    assert (await desk.draft(olga)).step is DraftStep.CHECK
+
+
+async def test_a_suggested_name_is_the_same_when_the_press_is_handled_again(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create")
+    await olga.press("Suggest")
+    (update,) = await desk.fetch()
+    await desk.application.process_update(update)
+    first = (await desk.draft(olga)).name
+    await desk.application.process_update(update)
+
+    assert first
+    assert (await desk.draft(olga)).name == first
+
+
+async def test_an_update_of_before_changes_nothing_after_a_later_one(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create")
+    await olga.send("Ada")
+    (early,) = await desk.fetch()
+    await desk.application.process_update(early)
+    await press(desk, olga, "Cook")
+
+    await desk.application.process_update(early)
+
+    draft = await desk.draft(olga)
+    assert (draft.name, draft.step) == ("Ada", DraftStep.MODEL)
+
+
+async def test_the_wizard_goes_on_in_a_new_message_when_its_own_was_deleted(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create")
+    old = (await desk.draft(olga)).message_id
+    await desk.telegram.call("deleteMessage", chat_id=olga.id, message_id=old)
+
+    await send(desk, olga, "Ada")
+
+    (message,) = await said(olga)
+    assert "Ada's job?" in message.text
+    assert (await desk.draft(olga)).message_id == message.id != old
+
+
+async def test_a_second_create_goes_on_where_the_draft_is_and_says_so_once(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create", "Ada")
+    await send(desk, olga, "/create")
+
+    texts = [message.text for message in await said(olga)]
+    assert [text for text in texts if "I kept your draft" in text] == ["I kept your draft. /cancel throws it away."]
+    assert "Ada's job?" in texts[-1]
+    assert len([text for text in texts if "Ada's job?" in text]) == 1, "the wizard stays one message"
+
+
+@pytest.mark.parametrize("command", ["/list", "/help", "/account", "/start", "/logout", "/stop", "/new"])
+async def test_other_commands_inside_the_wizard_are_answered_and_leave_it_where_it_is(
+    desk: Desk, olga: SimUser, command: str
+) -> None:
+    await send(desk, olga, "/create", "Ada")
+    before = len(await said(olga))
+
+    await send(desk, olga, command, times=1)
+
+    assert len(await said(olga)) == before + 1
+    assert (await desk.draft(olga)).step is DraftStep.JOB
+    await send(desk, olga, "Plan meals.")
+    assert (await desk.draft(olga)).step is DraftStep.MODEL
+
+
+async def test_only_the_model_step_waits_for_the_catalogue(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create", "Ada", times=1)
+    assert desk.libertai.looked_up == 0
+
+    await press(desk, olga, "Cook", times=1)
+    assert desk.libertai.looked_up == 1
+
+
+async def test_cancelling_throws_the_draft_away_and_offers_a_new_one(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create", "Ada")
+    await press(desk, olga, "Cancel")
+
+    assert await newest(olga) == "Cancelled. Nothing was made."
+    assert await desk.services.drafts.get(olga.id) is None
+    await press(desk, olga, "Create an agent")
+    assert (await desk.draft(olga)).step is DraftStep.NAME
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_cancel_command_ends_the_wizards_message(desk: Desk, olga: SimUser, times: int) -> None:
+    await send(desk, olga, "/create", "Ada")
+    await send(desk, olga, "/cancel", times=times)
+
+    first, *_ = await said(olga)
+    assert (first.text, first.buttons) == ("Cancelled. Nothing was made.", [])
+    assert await desk.services.drafts.get(olga.id) is None
+
+
+async def test_a_draft_with_a_missing_answer_is_not_deployed_by_a_made_up_button(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/create")
+    draft = await desk.draft(olga)
+    for data in ("v1|step|check", f"v1|deploy|{draft.link}", "v1|model|fast", "v1|step|nowhere", "v1|template|x"):
+        await made_up(desk, olga, data)
+
+    assert await desk.services.agents.owned(olga.id) == []
+    assert (await desk.draft(olga)).step is DraftStep.NAME
+
+
+async def test_the_limit_is_told_before_the_first_step_and_again_at_deploy(desk: Desk, olga: SimUser) -> None:
+    await at_check(desk, olga)
+    for name in ("A", "B"):
+        await desk.agent(olga, name=name)
+
+    await press(desk, olga, "Deploy", times=1)
+    assert (await newest(olga)).startswith("You have 2 agents, and that is the most.")
+    assert (await desk.draft(olga)).step is DraftStep.CHECK
+
+    await send(desk, olga, "/cancel", times=1)
+    await send(desk, olga, "/create", times=1)
+    assert (await newest(olga)).startswith("You have 2 agents, and that is the most.")
+    assert await desk.services.drafts.get(olga.id) is None
+
+
+async def made_up(desk: Desk, person: SimUser, data: str) -> None:
+    """Press a button with this data, as an old message or a self-written client may hold it."""
+    keyboard = {"inline_keyboard": [[{"text": "Made up", "callback_data": data}]]}
+    await desk.telegram.call("sendMessage", chat_id=person.id, text="old", reply_markup=keyboard)
+    await press(desk, person, "Made up", times=1)
+
+
+# --- buttons
+
+
+def test_every_button_has_one_handler() -> None:
+    tables = [*commands.PLACES, *commands.OF_MESSAGES, *commands.OF_AGENTS, *commands.OF_DRAFTS, Verb.DEPLOY]
+
+    assert sorted(tables) == sorted(Verb)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "v0|list|", "v1|frobnicate|1", "junk", "v1|card|", "v1|card|²", "v1|delete!|99", "v1|deploy|nolink",
+        f"v1|card|{'9' * 50}", "v1|model|fast",
+    ],
+)  # fmt: skip
+async def test_a_button_without_anything_behind_it_brings_a_fresh_menu(desk: Desk, olga: SimUser, data: str) -> None:
+    await made_up(desk, olga, data)
+
+    texts = [message.text for message in await said(olga)][-2:]
+    assert texts[0] == "That menu is old. Here is a fresh one."
+    assert texts[1].startswith("Baal — your own AI agent")
+
+
+@pytest.mark.parametrize("data", ["v1|again|x", f"v1|again|{'9' * 50}", "v1|again|1"])
+async def test_asking_again_for_nothing_says_so(desk: Desk, olga: SimUser, data: str) -> None:
+    await made_up(desk, olga, data)
+
+    assert await newest(olga) == "There is nothing to ask again."
+
+
+@pytest.mark.parametrize("verb", ["card", "chat", "delete", "delete!", "try"])
+async def test_nobody_presses_the_buttons_of_somebody_elses_agent(
+    desk: Desk, olga: SimUser, victor: SimUser, verb: str
+) -> None:
+    agent = await desk.agent(olga, phase=Phase.FAILED)
+
+    await made_up(desk, victor, f"v1|{verb}|{agent.id}")
+
+    assert (await said(victor))[-2].text == "That menu is old. Here is a fresh one."
+    assert (await desk.row(agent.id)).generation == agent.generation
+    assert await desk.services.chats.agent_id(victor.id) is None
+
+
+async def test_a_button_counts_although_its_query_is_too_old(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/start")
+    await olga.press("My agents")
+    await desk.telegram.pass_time(120)
+
+    await desk.handle(times=1)
+
+    assert await newest(olga) == "No agents yet."
+
+
+# --- start and leave
+
+
+@pytest.mark.parametrize("payload", ["agent_1", "1", "agent_", "agent_doesnotexist", "AGENT_x", "x' OR 1=1"])
+async def test_no_guessed_link_opens_an_agent(desk: Desk, olga: SimUser, victor: SimUser, payload: str) -> None:
+    await desk.agent(olga)
+
+    await send(desk, victor, f"/start {payload}")
+
+    assert await newest(victor) == "This link no longer works."
+    assert await desk.services.chats.agent_id(victor.id) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "says"),
+    [
+        (Phase.RUNNING, "runs on its own machine"),
+        (Phase.RENTING, "still being set up"),
+        (Phase.FAILED, "could not be set up"),
+    ],
+)
+async def test_a_visitor_who_opens_a_link_is_told_how_the_agent_is(
+    desk: Desk, olga: SimUser, victor: SimUser, phase: Phase, says: str
+) -> None:
+    agent = await desk.agent(olga, phase=phase, name="<Ada> & Co")
+
+    await send(desk, victor, f"/start agent_{agent.link}")
+
+    assert says in await newest(victor)
+    assert "<Ada> & Co" in await newest(victor)
+    assert await desk.services.chats.agent_id(victor.id) == agent.id
+    assert [command.command for command in await victor.commands()] == ["new", "stop", "manage", "list", "help"]
+
+
+@pytest.mark.parametrize("how", ["/manage", "/exit", "button"])
+async def test_leaving_an_agent_leaves_it(desk: Desk, olga: SimUser, how: str) -> None:
+    agent = await desk.agent(olga)
+    await send(desk, olga, f"/start agent_{agent.link}")
+    await (press(desk, olga, "Leave", times=1) if how == "button" else send(desk, olga, how, times=1))
+
+    assert await newest(olga) == "You left Ada."
+    assert await desk.services.chats.agent_id(olga.id) is None
+    await send(desk, olga, "hello?")
+    assert (await newest(olga)).startswith("You are not talking to an agent yet.")
+    assert desk.woken == []
+
+
+async def test_a_server_without_command_menus_is_none_the_worse(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga)
+    await desk.telegram.fault(FaultKind.SERVER_ERROR, "setMyCommands", times=9)
+
+    await send(desk, olga, f"/start agent_{agent.link}", "/manage", times=1)
+
+    assert await newest(olga) == "You left Ada."
+
+
+# --- talking
+
+
+@pytest.fixture
+async def talking(desk: Desk, olga: SimUser) -> SimUser:
+    agent = await desk.agent(olga)
+    await send(desk, olga, f"/start agent_{agent.link}", times=1)
+    return olga
+
+
+async def test_a_message_is_accepted_and_charged_once(desk: Desk, talking: SimUser) -> None:
+    await send(desk, talking, "hello")
+
+    assert [turn.message for turn in await desk.services.turns.open()] == ["hello"]
+    assert desk.woken == [talking.id]
+    assert (await desk.services.limits.today(talking.id)).used == 1
+
+
+async def test_what_waits_is_marked_as_seen_and_one_too_many_is_told(desk: Desk, talking: SimUser) -> None:
+    sent = [await talking.send(f"m{number}") for number in range(5)]
+    await desk.handle(times=1)
+
+    assert (await newest(talking)).startswith("3 messages are waiting already.")
+    assert [turn.message for turn in await desk.services.turns.open()] == ["m0", "m1", "m2", "m3"]
+    seen = {message.id for message in await talking.messages() if message.reactions}
+    assert seen == {message.id for message in sent[1:4]}
+
+
+async def test_a_server_without_reactions_answers_all_the_same(desk: Desk, talking: SimUser) -> None:
+    await desk.telegram.switch_off(Feature.REACTIONS)
+
+    await send(desk, talking, "one", "two", times=1)
+
+    assert len(await desk.services.turns.open()) == 2
+
+
+async def test_stickers_and_files_to_an_agent_are_answered_and_cost_nothing(desk: Desk, talking: SimUser) -> None:
+    await talking.sticker()
+    await talking.upload("notes.txt", b"notes", mime="text/plain")
+    await desk.handle(times=1)
+
+    texts = [message.text for message in await said(talking)][-2:]
+    assert texts == ["Stickers, voice and files don't work here yet — send text."] * 2
+    assert (await desk.services.limits.today(talking.id)).used == 0
+
+
+async def test_the_days_messages_run_out_with_the_time_they_refill(desk: Desk, talking: SimUser) -> None:
+    for number in range(6):
+        await send(desk, talking, f"m{number}", times=1)
+        for turn in await desk.services.turns.open():
+            await desk.services.turns.finish(turn, answered=True, is_charged=True)
+
+    assert (await newest(talking)).startswith("You've used today's 5 free messages. They refill in")
+
+
+async def test_a_fresh_start_forgets_this_chat(desk: Desk, talking: SimUser) -> None:
+    (agent,) = await desk.services.agents.owned(talking.id)
+
+    await send(desk, talking, "/new", times=1)
+
+    assert await newest(talking) == "A fresh start: Ada has forgotten this conversation."
+    assert desk.route.forgotten == [(agent.id, str(talking.id))]
+
+
+async def test_a_fresh_start_of_an_agent_that_is_away_says_that_nothing_was_forgotten(
+    desk: Desk, talking: SimUser
+) -> None:
+    desk.route.is_away = True
+
+    await send(desk, talking, "/new", times=1)
+
+    assert await newest(talking) == "Ada is not answering, so nothing was forgotten. Send /new again in a minute."
+
+
+async def test_stop_without_an_answer_being_written_says_so(desk: Desk, talking: SimUser) -> None:
+    await send(desk, talking, "/stop", times=1)
+
+    assert await newest(talking) == "Nothing is being written at the moment."
+
+
+async def test_opening_a_link_takes_plain_messages_away_from_the_wizard_until_create(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga)
+    await send(desk, olga, "/create", f"/start agent_{agent.link}", "for the agent")
+    assert [turn.message for turn in await desk.services.turns.open()] == ["for the agent"]
+
+    await send(desk, olga, "/create", "Bea")
+
+    assert (await desk.draft(olga)).name == "Bea"
+
+
+async def test_a_service_message_is_not_answered(desk: Desk, talking: SimUser) -> None:
+    before = await said(talking)
+    pinned = {"message_id": 900, "date": 1, "chat": {"id": talking.id, "type": "private"}, "text": "x"}
+    raw = {
+        "update_id": 999_999_999,
+        "message": {
+            "message_id": 901,
+            "date": 1,
+            "chat": {"id": talking.id, "type": "private"},
+            "from": {"id": talking.id, "is_bot": False, "first_name": "Olga"},
+            "pinned_message": pinned,
+        },
+    }
+    await desk.application.process_update(Update.de_json(raw, desk.bot))
+
+    assert desk.errors == []
+    assert await said(talking) == before
+
+
+# --- list, card, delete, try again
+
+
+async def test_the_list_shows_how_each_agent_is_and_leads_to_its_card(desk: Desk, olga: SimUser) -> None:
+    await desk.agent(olga, name="Ada")
+    await desk.agent(olga, name="<Bea>", phase=Phase.FAILED)
+
+    await send(desk, olga, "/list", times=1)
+    listed = (await said(olga))[-1]
+    assert listed.text == "Your agents (2 of 2)"
+    assert [line[0].text for line in listed.buttons[:2]] == ["🟢 Ada · running", "🔴 <Bea> · failed"]
+
+    await press(desk, olga, "Bea")
+    card = (await said(olga))[-1]
+    assert card.id == listed.id
+    assert "<Bea> 🔴 failed" in card.text
+    assert [[button.text for button in line] for line in card.buttons] == [["⟳ Try again"], ["🗑 Delete", "◀ Back"]]
+
+
+async def test_deleting_twice_is_one_job_and_no_complaint(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga)
+    await send(desk, olga, f"/delete {agent.link}", times=1)
+    before = len(await said(olga))
+    question = (await said(olga))[-1]
+    await olga.press("Delete for good")
+    await olga.press("Delete for good", message_id=question.id)
+    await desk.handle()
+
+    row = await desk.row(agent.id)
+    assert (row.wanted, row.phase, row.generation) == (Wanted.DELETED, Phase.DELETING, agent.generation + 1)
+    assert (row.card_message_id, row.card_open) == (question.id, True)
+    assert len(await said(olga)) == before, "the question becomes the card; nothing else is said"
+
+
+async def test_delete_without_a_link_asks_which_one_if_there_is_one(desk: Desk, olga: SimUser) -> None:
+    await send(desk, olga, "/delete", times=1)
+    assert await newest(olga) == "No agents yet."
+    await desk.agent(olga)
+
+    await send(desk, olga, "/delete", times=1)
+
+    assert (await newest(olga)).startswith("Which one?")
+
+
+async def test_keeping_it_brings_the_card_back(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga)
+    await send(desk, olga, f"/delete https://t.me/baal_bot?start=agent_{agent.link}", times=1)
+    assert "There is no undo" in await newest(olga)
+
+    await press(desk, olga, "Keep it")
+
+    assert "Ada 🟢 running" in await newest(olga)
+    assert (await desk.row(agent.id)).wanted is Wanted.ON
+
+
+@pytest.mark.parametrize("words", ["nolink", "1", "agent_1"])
+async def test_only_ones_own_agent_is_deleted_and_by_link_only(
+    desk: Desk, olga: SimUser, victor: SimUser, words: str
+) -> None:
+    agent = await desk.agent(olga)
+
+    await send(desk, olga, f"/delete {words}", times=1)
+    await send(desk, victor, f"/delete {agent.link}", times=1)
+
+    for person in (olga, victor):
+        assert (await newest(person)).startswith("There is no agent of yours")
+    assert (await desk.row(agent.id)).wanted is Wanted.ON
+
+
+async def test_trying_again_twice_is_one_wish(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga, phase=Phase.FAILED)
+    await send(desk, olga, "/list", times=1)
+    await press(desk, olga, "Ada")
+
+    await press(desk, olga, "Try again")
+
+    row = await desk.row(agent.id)
+    assert (row.phase, row.generation, row.card_open) == (Phase.WAITING, agent.generation + 1, True)
+
+
+# --- account
+
+
+async def test_a_key_is_deleted_from_the_chat_and_connected(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga)
+    desk.libertai.keys[KEY] = KeyCheck(KeyState.GOOD)
+    await send(desk, olga, "/login", times=1)
+    sent = await olga.send(KEY)
+    await desk.handle(times=1)
+
+    assert await newest(olga) == "✅ Connected as …f3a9. Your agents now think on your key."
+    assert sent.id not in [message.id for message in await olga.messages()]
+    assert desk.fleet.nudged == [agent.id]
+    key = await desk.services.users.key(olga.id)
+    assert key
+    assert key.get_secret_value() == KEY
+
+
+async def test_the_wait_for_a_key_is_cancelled_and_the_next_message_is_none(desk: Desk, olga: SimUser) -> None:
+    desk.libertai.keys[KEY] = KeyCheck(KeyState.GOOD)
+    await send(desk, olga, "/login", "/cancel", times=1)
+    assert await newest(olga) == "Cancelled. I am not waiting for a key any more."
+
+    await send(desk, olga, "hello", times=1)
+
+    assert (await newest(olga)).startswith("You are not talking to an agent yet.")
+
+
+async def test_a_key_handled_again_is_not_said_to_stand_in_the_chat_still(desk: Desk, olga: SimUser) -> None:
+    desk.libertai.keys[KEY] = KeyCheck(KeyState.GOOD)
+
+    await send(desk, olga, f"/login {KEY}", times=2)
+
+    assert [message.text for message in await said(olga)] == [
+        "✅ Connected as …f3a9. Your agents now think on your key."
+    ] * 2
+
+
+async def test_a_key_that_cannot_be_deleted_is_the_persons_to_delete(desk: Desk, olga: SimUser) -> None:
+    desk.libertai.keys[KEY] = KeyCheck(KeyState.GOOD)
+    await desk.telegram.fault(FaultKind.SERVER_ERROR, "deleteMessage")
+
+    await send(desk, olga, f"/login {KEY}", times=1)
+
+    assert (await said(olga))[0].text == ("I could not delete your message with the key. Please delete it yourself.")
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        (KeyCheck(KeyState.UNKNOWN), "LibertAI does not know this key."),
+        (KeyCheck(KeyState.BLOCKED, "no_credits"), "the account has no credits. It was not stored."),
+        (KeyCheck(KeyState.BLOCKED, "brand_new_reason"), "no reason given. It was not stored."),
+    ],
+)
+async def test_a_key_that_is_not_good_is_not_stored(desk: Desk, olga: SimUser, check: KeyCheck, says: str) -> None:
+    desk.libertai.keys[KEY] = check
+
+    await send(desk, olga, f"/login {KEY}", times=1)
+
+    assert says in await newest(olga)
+    assert await desk.services.users.key(olga.id) is None
+
+
+async def test_a_key_is_not_stored_while_libertai_is_away(desk: Desk, olga: SimUser) -> None:
+    desk.libertai.is_away = True
+
+    await send(desk, olga, f"/login {KEY}", times=1)
+
+    assert "It was not stored; try again in a minute." in await newest(olga)
+    assert await desk.services.users.key(olga.id) is None
+
+
+async def test_the_account_tells_key_usage_messages_and_agents(desk: Desk, olga: SimUser) -> None:
+    await desk.agent(olga)
+    await send(desk, olga, "/account", times=1)
+    assert "LibertAI: not connected" in await newest(olga)
+    await desk.services.users.connect(olga.id, SecretStr(KEY))
+
+    await send(desk, olga, "/account", times=1)
+    assert await newest(olga) == (
+        "Account\nLibertAI: connected (…f3a9)\nPlan Go: 12 % of 5 hours used, 3 % of the week, $4.20 extra\n"
+        "Today: 0 of 5 free messages\nAgents: 1 of 2"
+    )
+    desk.libertai.is_away = True
+    await send(desk, olga, "/account", times=1)
+    assert "LibertAI did not say how much is used just now." in await newest(olga)
+
+
+async def test_logging_out_forgets_the_key_and_tells_the_agents(desk: Desk, olga: SimUser) -> None:
+    agent = await desk.agent(olga)
+    await send(desk, olga, "/logout", times=1)
+    assert await newest(olga) == "No key is connected."
+    await desk.services.users.connect(olga.id, SecretStr(KEY))
+
+    await press_account(desk, olga, "Disconnect")
+
+    assert (await newest(olga)).startswith("Disconnected.")
+    assert await desk.services.users.key(olga.id) is None
+    assert desk.fleet.nudged == [agent.id]
+
+
+async def press_account(desk: Desk, person: SimUser, button: str) -> None:
+    await send(desk, person, "/account", times=1)
+    await press(desk, person, button, times=1)
+
+
+# --- groups
+
+
+async def test_a_key_in_a_group_is_deleted_warned_about_and_not_connected(desk: Desk, olga: SimUser) -> None:
+    desk.libertai.keys[KEY] = KeyCheck(KeyState.GOOD)
+    group = await desk.telegram.group("Friends", by=olga, admin=True)
+    sent = await olga.send(f"/login {KEY}", chat=group)
+    await desk.handle(times=1)
+
+    assert "treat it as leaked" in await newest(olga, group)
+    assert sent.id not in [message.id for message in await olga.messages(chat=group)]
+    assert await desk.services.users.key(olga.id) is None
+
+
+async def test_commands_in_a_group_are_sent_to_the_private_chat(desk: Desk, olga: SimUser) -> None:
+    group = await desk.telegram.group("Friends", by=olga, admin=True)
+    await olga.send("/create", chat=group)
+    await desk.handle(times=1)
+
+    assert await newest(olga, group) == f"I work in private chats. Write to me there: t.me/{desk.telegram.username}"
+    assert await desk.services.drafts.get(olga.id) is None
+
+
+@pytest.mark.parametrize("words", ["/create@some_other_bot", "hello all"])
+async def test_what_is_not_for_the_bot_in_a_group_is_not_answered(desk: Desk, olga: SimUser, words: str) -> None:
+    group = await desk.telegram.group("Friends", by=olga, admin=True)
+    await olga.send(words, chat=group)
+    await desk.handle(times=1)
+
+    assert [message.text for message in await said(olga, group) if not message.service] == []
