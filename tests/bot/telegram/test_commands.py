@@ -1,7 +1,10 @@
 """The handlers on PTB's application, real rows and the Bot API double; updates may come twice, as after a crash."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,6 +12,7 @@ from pydantic import SecretStr
 from telegram import Update
 from telegram.ext import Application, ContextTypes, ExtBot
 
+import bot
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
@@ -22,12 +26,12 @@ from bot.fleet.fleet import Fleet
 from bot.store.database import Database
 from bot.store.models import Agent, Draft, DraftStep, Phase, Wanted
 from bot.store.vault import Vault
-from bot.telegram import commands
+from bot.telegram import commands, texts
 from bot.telegram.commands import register
 from bot.telegram.context import Context, Services
 from bot.telegram.inbox import Inbox
 from bot.telegram.keyboards import Verb
-from bot.telegram.texts import load_texts
+from bot.telegram.texts import keys, load_texts
 from bot.telegram.transport import AiohttpRequest
 from tests.fakes.telegram_client import SimUser, TelegramDouble
 from tests.fakes.telegram_views import FaultKind, Feature, MessageView
@@ -384,6 +388,27 @@ async def test_the_limit_is_told_before_the_first_step_and_again_at_deploy(desk:
     await send(desk, olga, "/create", times=1)
     assert (await newest(olga)).startswith("You have 2 agents, and that is the most.")
     assert await desk.services.drafts.get(olga.id) is None
+
+
+async def test_without_a_key_to_think_with_nothing_is_deployed_and_the_draft_is_kept(desk: Desk, olga: SimUser) -> None:
+    desk.services.agents._has_operator_key = False
+    await at_check(desk, olga)
+    await press(desk, olga, "Deploy", times=1)
+    assert (await newest(olga)).startswith("Agents think with a LibertAI key, and none is connected yet.")
+    assert (await desk.draft(olga)).step is DraftStep.CHECK
+    await desk.services.users.connect(olga.id, SecretStr(KEY))
+
+    await press(desk, olga, "Deploy")
+
+    assert [agent.name for agent in await desk.services.agents.owned(olga.id)] == ["Ada"]
+
+
+def test_every_refusal_anywhere_has_its_words() -> None:
+    source = "".join(path.read_text() for path in Path(bot.__file__).parent.rglob("*.py"))
+    hints = set(re.findall(r'Refused\(\s*"([a-z-]+)"', source))
+
+    assert "quota-used" in hints
+    assert hints <= keys(files(texts) / "en")
 
 
 async def made_up(desk: Desk, person: SimUser, data: str) -> None:

@@ -42,3 +42,4 @@ job-empty = A job needs at least a few words.
 job-too-long = That job has { $length } characters; { $limit } is the most. Shorten it and send it again.
 job-not-text = I can only read a job from a plain .txt file (UTF-8).
 unsupported-here = That doesn't work here — send text.
+key-needed = Agents think with a LibertAI key, and none is connected yet. Connect yours with /login, then press Deploy again.
