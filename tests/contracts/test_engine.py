@@ -14,6 +14,8 @@ from bot.machines.client import AgentClient, Door
 from bot.machines.engine import RunState
 from tests.contracts.conftest import MACHINE
 
+pytestmark = pytest.mark.e2e
+
 HOSTILE = "$HOME `id` \"quoted\" 'single' \\ 👩‍🍳 مساعد\nAGENT_SECRET=x\n#!/bin/sh; $(reboot)"
 
 

@@ -23,6 +23,8 @@ from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
 from bot.store.models import Draft, MachineState, Phase
 
+pytestmark = pytest.mark.e2e
+
 OLGA = 7_000_000_001
 CARD = Card(OLGA, 1)
 NOBODY = "http://127.0.0.1:9"

@@ -33,6 +33,8 @@ if sys.argv[2] == "killed":
 """
 STUBBORN = """
 import os, signal, socket, subprocess, sys
+
+pytestmark = pytest.mark.e2e
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 open("child", "w").write(str(child.pid))

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from telegram import Update
 from telegram.error import InvalidToken
 from telegram.ext import ExtBot
 
@@ -32,7 +33,7 @@ class Polling:
     """An intake that runs, and what it hands on."""
 
     def __init__(self, bot, inbox):
-        self.handled = asyncio.Queue()
+        self.handled: asyncio.Queue[Update] = asyncio.Queue()
         self.task = asyncio.create_task(Intake(bot, inbox, self.handled.put_nowait).run())
 
     async def next_text(self):
