@@ -7,6 +7,7 @@ import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -73,25 +74,60 @@ def sole_owner(folder: Path) -> Iterator[None]:
 
 
 async def build(settings: Settings, stack: AsyncExitStack) -> Front:
-    """Make every service, start those that run by themselves, and leave their ends on the stack."""
-    vault = Vault(encryption_keys(settings.bot_encryption_key))
-    database = Database(settings.database)
+    """Make every service and leave their ends on the stack; the front starts those that run by themselves."""
+    vault, database = Vault(encryption_keys(settings.bot_encryption_key)), Database(settings.database)
     stack.push_async_callback(database.close)
     await database.open()
+    tls = ssl.create_default_context()
+    http = await stack.enter_async_context(httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=tls))
+    client = AgentClient(tls)
+    stack.push_async_callback(client.close)
 
-    users, chats = Users(database, vault), Chats(database)
+    people = make_people(settings, database, vault, http)
+    limiter, texts = Limiter(), load_texts()
+    bot, books = make_bot(settings, limiter), Books(database)
+    notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
+    fleet = make_fleet(settings, people, books, client, notifier)
+    turns = Turns(database, people.limits, people.users, people.agents, Route(people.agents, books, fleet, client))
+    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns), texts)
+    updates = Updates()
+    services = Services(
+        bot=bot,
+        texts=texts,
+        users=people.users,
+        agents=people.agents,
+        drafts=Drafts(database),
+        chats=people.chats,
+        limits=people.limits,
+        libertai=people.libertai,
+        turns=turns,
+        fleet=fleet,
+        inbox=Inbox(database, vault, people.chats, bot),
+        wake=conversations.wake,
+        dispatch=updates.dispatch,
+    )
+    return Front(services, updates, conversations, notifier)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The services about people and what is theirs."""
+
+    users: Users
+    chats: Chats
+    agents: Agents
+    limits: Limits
+    libertai: LibertAI
+
+
+def make_people(settings: Settings, database: Database, vault: Vault, http: httpx.AsyncClient) -> People:
+    """Accounts, agents, limits, LibertAI."""
     agents = Agents(
         database,
         vault,
         release=settings.agent_release,
         limit=settings.max_agents_per_user,
         has_operator_key=bool(settings.libertai_api_key.get_secret_value()),
-    )
-    limits = Limits(database, daily_messages=settings.free_tier_daily_messages)
-    books = Books(database)
-
-    http = await stack.enter_async_context(
-        httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=ssl.create_default_context())
     )
     libertai = LibertAI(
         http,
@@ -102,22 +138,24 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         default_models=settings.default_models,
         kept=KeptAnswers(database),
     )
-    client = AgentClient()
-    stack.push_async_callback(client.close)
+    limits = Limits(database, daily_messages=settings.free_tier_daily_messages)
+    return People(Users(database, vault), Chats(database), agents, limits, libertai)
 
-    limiter, texts = Limiter(), load_texts()
-    bot = make_bot(settings, limiter)
-    notifier = TelegramNotifier(bot, texts, agents, users, books)
+
+def make_fleet(
+    settings: Settings, people: People, books: Books, client: AgentClient, notifier: TelegramNotifier
+) -> Fleet:
+    """Machines, and what keeps them as they are wanted."""
     engine = ProcessEngine()
     converger = Converger(
         books=books,
-        agents=agents,
-        users=users,
-        chats=chats,
+        agents=people.agents,
+        users=people.users,
+        chats=people.chats,
         provider=LocalProvider(settings.data_dir / "machines", engine),
         engine=engine,
         client=client,
-        libertai=libertai,
+        libertai=people.libertai,
         notifier=notifier,
         inference=Inference(
             base_url=settings.inference_url,
@@ -127,23 +165,4 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         ),
         step=step,
     )
-    fleet = Fleet(books, Durable(settings.durable_database), converger)
-    turns = Turns(database, limits, users, agents, Route(agents, books, fleet, client))
-    conversations = Conversations(turns, agents, users, Relay(bot, limiter, turns), texts)
-    updates = Updates()
-    services = Services(
-        bot=bot,
-        texts=texts,
-        users=users,
-        agents=agents,
-        drafts=Drafts(database),
-        chats=chats,
-        limits=limits,
-        libertai=libertai,
-        turns=turns,
-        fleet=fleet,
-        inbox=Inbox(database, vault, chats, bot),
-        wake=conversations.wake,
-        dispatch=updates.dispatch,
-    )
-    return Front(services, updates, conversations, notifier)
+    return Fleet(books, Durable(settings.durable_database), converger)

@@ -31,9 +31,9 @@ class Door:
 class AgentClient:
     """One per process: building a client costs 30 ms of CPU, and a new connection costs a handshake."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=ssl.create_default_context())
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or ssl.create_default_context())
         headers = {protocol.VERSION_HEADER: str(protocol.VERSION)}
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
 

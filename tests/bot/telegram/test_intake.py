@@ -38,7 +38,8 @@ class Polling:
 
     async def next_text(self):
         async with asyncio.timeout(15):
-            return (await self.handled.get()).message.text
+            message = (await self.handled.get()).message
+        return message and message.text
 
     async def stop(self):
         self.task.cancel()
