@@ -18,6 +18,8 @@ from bot.machines.engine import RunState, Spec
 from bot.machines.process import LOG_LIMIT_BYTES, ProcessEngine
 from bot.machines.provider import Place
 
+pytestmark = pytest.mark.e2e
+
 START_AND_LEAVE = """
 import asyncio, os, signal, sys
 from pathlib import Path
@@ -33,8 +35,6 @@ if sys.argv[2] == "killed":
 """
 STUBBORN = """
 import os, signal, socket, subprocess, sys
-
-pytestmark = pytest.mark.e2e
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 open("child", "w").write(str(child.pid))
