@@ -113,11 +113,11 @@ class Turns:
             if changed.rowcount and not is_charged and turn.charged_day:
                 await self._limits.give_back(transaction, turn.user_id, turn.charged_day)
 
-    async def stop(self, chat_id: int) -> bool:
-        """Stop the turn that runs in this chat; False if none does."""
+    async def stop(self, chat_id: int, turn_id: str | None = None) -> bool:
+        """Stop the turn that runs in this chat (if it is this one); False if none does."""
         async with self._database.session() as session:
             query = select(Turn).where(col(Turn.chat_id) == chat_id, col(Turn.state) == TurnState.RUNNING)
-            turn = (await session.exec(query)).first()
+            turn = (await session.exec(query if turn_id is None else query.where(col(Turn.id) == turn_id))).first()
         if turn is None:
             return False
         await self._route.stop(turn.agent_id, str(chat_id))

@@ -347,6 +347,25 @@ async def test_stop_keeps_what_was_said_and_retry_asks_again(baal, talking):
     await talking.wait_for("All.", timeout=20)
 
 
+async def test_a_stop_button_of_an_answer_that_is_over_is_taken_away_and_stops_nothing_else(baal, talking):
+    await baal.telegram.call(
+        "sendMessage",
+        chat_id=talking.id,
+        text="an old piece",
+        reply_markup={"inline_keyboard": [[{"text": "⏹ Stop", "callback_data": "v1|stop|u1"}]]},
+    )
+    old = await talking.wait_for("an old piece")
+    await baal.libertai.script(Script(text=" ".join(f"word{number}" for number in range(40)), hold_after=20))
+    await talking.send("Count.")
+    await talking.wait_for("word5", button="Stop")
+
+    await talking.press("Stop", message_id=old.id)
+
+    await talking.wait_for("an old piece", message_id=old.id)
+    await baal.libertai.release()
+    assert "word39" in (await talking.wait_for("word39", timeout=20)).text
+
+
 async def test_a_fresh_start_forgets_the_conversation(baal, talking):
     await baal.libertai.reply("Noted.")
     await ask(talking, "My name is Olga.")

@@ -43,7 +43,6 @@ PLACES: dict[Verb, Handler] = {
     Verb.LOGIN: account.ask_key,
     Verb.LOGOUT: account.logout,
     Verb.CANCEL: create.cancel_pressed,
-    Verb.STOP: talk.stop_pressed,
 }
 OF_AGENTS: dict[Verb, Callable[[Context, Agent], Awaitable[None]]] = {
     Verb.CARD: agents.show_card,
@@ -59,6 +58,7 @@ OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
     Verb.STEP: create.go_to_step,
 }
 OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
+    Verb.STOP: talk.stop_pressed,
     Verb.RETRY: talk.retry_pressed,
     Verb.AGAIN: talk.again_pressed,
 }

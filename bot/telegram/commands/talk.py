@@ -1,7 +1,9 @@
 """Plain messages to an agent, /new and /stop, and the buttons under an answer."""
 
+from contextlib import suppress
+
 from telegram import ReactionTypeEmoji
-from telegram.error import TelegramError
+from telegram.error import BadRequest, TelegramError
 
 from agent.protocol import MAX_MESSAGE_CHARS
 from bot.chat.turns import Ask
@@ -64,9 +66,12 @@ async def stop(context: Context) -> None:
         await context.tell("nothing-to-stop")
 
 
-async def stop_pressed(context: Context) -> None:
-    """⏹ under an answer."""
-    await _stop(context)
+async def stop_pressed(context: Context, pressed: Pressed) -> None:
+    """⏹ under an answer. Where nothing is being written any more, the button is taken away."""
+    if await _stop(context, pressed.argument):
+        return
+    with suppress(BadRequest):  # gone, or without a button already: the answer ended in this moment
+        await context.services.bot.edit_message_reply_markup(context.chat.id, context.pressed_id, reply_markup=None)
 
 
 async def retry_pressed(context: Context, pressed: Pressed) -> None:
@@ -107,9 +112,9 @@ async def _show_seen(context: Context) -> None:
         return  # an ornament; some servers have no reactions
 
 
-async def _stop(context: Context) -> bool:
+async def _stop(context: Context, turn_id: str | None = None) -> bool:
     try:
-        return await context.services.turns.stop(context.chat.id)
+        return await context.services.turns.stop(context.chat.id, turn_id)
     except AgentError:
         # It is down: nothing is being written, and the turn says so by itself.
         return False
