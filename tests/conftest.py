@@ -2,6 +2,7 @@ import os
 
 import pytest
 from cryptography.fernet import Fernet
+from hypothesis import settings
 
 from bot.store.database import Database
 from bot.store.vault import Vault
@@ -18,6 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium at {CHROMIUM}; set CHROMIUM"))
 
 
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 # PTB 22.8 otherwise warns at every 429, and a warning is an error here.
 os.environ.setdefault("PTB_TIMEDELTA", "true")
 

@@ -108,7 +108,7 @@ def _marked(chunk: Chunk, kind: str) -> list[str]:
 
 
 @given(text=st.one_of(markdown, st.text(max_size=300), st.text(alphabet=st.characters(), max_size=100)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example("\ud800")
 @example("||" * 10)
 def test_any_text_becomes_chunks_that_telegram_takes(text):
@@ -116,7 +116,7 @@ def test_any_text_becomes_chunks_that_telegram_takes(text):
 
 
 @given(text=markdown, units=st.integers(20, 200), entities=st.integers(1, 10))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_keeps_within_lower_limits_too(text, units, entities):
     chunks = render(text, units=units, entities=entities)
 
@@ -126,7 +126,7 @@ def test_any_text_keeps_within_lower_limits_too(text, units, entities):
 @given(
     words=st.lists(st.text(string.ascii_letters + "éшא中" + "😀", min_size=1, max_size=60), min_size=1, max_size=200)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_word_of_plain_text_is_lost(words):
     chunks = render(" ".join(words), units=100)
 
