@@ -11,6 +11,7 @@ import uvicorn
 from agent import log
 from agent.app import Agent, build
 from agent.errors import BadSettings
+from agent.sandbox.kernel import forbid_dumps
 from agent.settings import Settings, listen, read_settings
 
 EX_CONFIG = 78
@@ -28,6 +29,7 @@ class _Server(uvicorn.Server):
 def main() -> int:
     """Serve until told to stop."""
     log.setup()
+    forbid_dumps()
     try:
         settings = read_settings()
         return asyncio.run(_serve(settings), loop_factory=_config(None).get_loop_factory())

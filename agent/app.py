@@ -43,7 +43,6 @@ def build(settings: Settings) -> Agent:
     @asynccontextmanager
     async def alive(_: Litestar) -> AsyncIterator[None]:
         turns.recover()
-        llm.connect()
         log.info("agent ready", name=settings.agent_name, release=settings.agent_release)
         try:
             yield
@@ -59,6 +58,7 @@ def build(settings: Settings) -> Agent:
             "turns": Provide(lambda: turns, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
+            "llm": Provide(lambda: llm, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},
         openapi_config=None,

@@ -157,12 +157,19 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Health(Model):
-    """Answer of `GET /health`. Without the bearer secret the fields after `release` are left out (null)."""
+    """Answer of `GET /health`. Without the bearer secret the fields after `digest` are left out (null).
+
+    `release` is what its deployer calls it; `version` and `revision` (git) are baked into the image, `digest` is the
+    image's, as its engine knows it.
+    """
 
     status: Literal["ok", "draining"]
     agent_name: str
     release: str
     protocol: int = VERSION
+    version: str | None = None
+    revision: str | None = None
+    digest: str | None = None
     model: str | None = None
     running_turns: int | None = None
     next_due: float | None = None

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from agent.errors import BadSettings
 
 _BREAKING = {"Cc", "Zl", "Zp"}
+_MAX_JOB_BYTES = 120_000
 _SECRETS = ("AGENT_SECRET", "LLM_API_KEY")
 
 
@@ -19,6 +20,13 @@ def _one_line(text: str) -> str:
     # Not str.isprintable(): that refuses the joiners of emoji and the marks of right-to-left names.
     if any(unicodedata.category(character) in _BREAKING for character in text):
         raise ValueError("must be one line without control characters")
+    return text
+
+
+def _fits_a_variable(text: str) -> str:
+    # Linux starts no program with a variable above 131,072 bytes; so nobody learns of a longer job from us.
+    if len(text.encode()) > _MAX_JOB_BYTES:
+        raise ValueError(f"may have {_MAX_JOB_BYTES} bytes")
     return text
 
 
@@ -41,10 +49,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="forbid")
 
     agent_name: _OneLine
-    agent_job: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50_000)]
+    agent_job: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_fits_a_variable)]
     agent_model: _OneLine
     agent_secret: Annotated[_HeaderSecret, Field(min_length=16)]
     agent_release: _OneLine = "dev"
+    agent_version: _OneLine = "dev"
+    agent_revision: _OneLine = "unknown"
+    agent_digest: _OneLine | None = None
     agent_data: Path
 
     llm_base_url: HttpUrl = HttpUrl("https://api.libertai.io/v1")

@@ -1,0 +1,93 @@
+"""Ask the launcher for a call: the agent's side of the wall."""
+
+import asyncio
+import os
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.sandbox import wire
+from agent.sandbox.wire import SOCKET, Request, Result
+
+OUTPUT_LIMIT = 65_536
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a call wrote (both streams as they came), whether that was cut off, and how the call ended."""
+
+    data: bytes
+    truncated: bool
+    result: Result
+
+
+class Sandbox:
+    """Runs programs behind the wall."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        self._path = path
+
+    async def run(self, request: Request, stdin: bytes = b"", limit: int = OUTPUT_LIMIT) -> Output:
+        """Run to its end. What writes more than `limit` bytes is stopped there; cancelling this stops it too.
+
+        `OSError` if the launcher cannot be reached, `BadRequest` if the command is too long.
+        """
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, str(self._path))
+            feed, listen = _hand_over(connection, request)
+            feeding = asyncio.create_task(_write(feed, stdin))
+            try:
+                data = await _read(listen, limit + 1)
+                if len(data) > limit:
+                    connection.shutdown(socket.SHUT_WR)
+                packet = await loop.sock_recv(connection, wire.MAX_PACKET)
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+        if not packet:
+            raise ConnectionResetError("the tool launcher broke off the call")
+        return Output(data[:limit], len(data) > limit, wire.to_result(packet))
+
+
+def _hand_over(connection: socket.socket, request: Request) -> tuple[int, int]:
+    """Send the request with the tool's ends of two pipes; ours: where to write its input and read its output."""
+    with ExitStack() as far, ExitStack() as near:
+        stdin, feed = os.pipe()
+        far.callback(os.close, stdin)
+        near.callback(os.close, feed)
+        listen, output = os.pipe()
+        far.callback(os.close, output)
+        near.callback(os.close, listen)
+        wire.send(connection, request, (stdin, output))
+        near.pop_all()
+        return feed, listen
+
+
+async def _write(pipe: int, data: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(pipe, "wb", 0))
+    writer = asyncio.StreamWriter(transport, protocol, None, loop)
+    with suppress(ConnectionError):  # a program need not read all of its input
+        for start in range(0, len(data), _CHUNK):
+            writer.write(data[start : start + _CHUNK])
+            await writer.drain()
+    writer.close()
+
+
+async def _read(pipe: int, limit: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0)
+    )
+    data = bytearray()
+    try:
+        while len(data) < limit and (chunk := await reader.read(_CHUNK)):
+            data += chunk
+    finally:
+        transport.close()
+    return bytes(data[:limit])
