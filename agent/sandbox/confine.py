@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from pathlib import Path
+from typing import NoReturn
 
 from agent.sandbox import kernel, landlock
 from agent.sandbox.wire import Request
@@ -30,18 +31,20 @@ _PORTS = (80, 443)
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
-def become_tool(request: Request, *, may_write: bool) -> None:
-    """Turn this (just forked) process into the program of a request. Never returns."""
+def become_tool(request: Request, *, may_write: bool) -> NoReturn:
+    """Turn this (just forked) process into the program of a request, or end it saying why that failed."""
     try:
         _give_up_rights(request, may_write=may_write)
         os.chdir(WORKSPACE / request.folder)
-        os.execvpe(request.command[0], list(request.command), ENVIRONMENT)  # noqa: S606  words, no shell
-    except FileNotFoundError as error:
-        _say(f"not found: {error.filename or request.command[0]}")
-        os._exit(_NOT_FOUND)
     except Exception as error:  # noqa: BLE001  whatever it is, nothing of the parent may go on here
-        _say(f"cannot start: {error}")
-    os._exit(_NOT_EXECUTABLE)
+        _end(_NOT_EXECUTABLE, f"cannot work in {request.folder}: {error}")
+    program = request.command[0]
+    try:
+        os.execvpe(program, list(request.command), ENVIRONMENT)  # noqa: S606  words, no shell
+    except FileNotFoundError:
+        _end(_NOT_FOUND, f"{program}: not found")
+    except Exception as error:  # noqa: BLE001  likewise
+        _end(_NOT_EXECUTABLE, f"{program}: cannot be started: {error}")
 
 
 def become_user(number: int) -> None:
@@ -65,10 +68,11 @@ def _give_up_rights(request: Request, *, may_write: bool) -> None:
     become_user(TOOL)
     kernel.die_with_parent(signal.SIGKILL)
     kernel.forbid_new_privileges()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; programs expect them
-        signal.signal(number, signal.SIG_DFL)
+    # Python ignores both. A shell should end with its reader, but go on after a file that may not grow (EFBIG).
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     landlock.confine(read=_READ, write=_WRITE, ports=_PORTS)
 
 
-def _say(words: str) -> None:
+def _end(code: int, words: str) -> NoReturn:
     os.write(2, f"{words}\n".encode(errors="replace"))
+    os._exit(code)

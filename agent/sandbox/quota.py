@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,27 +53,26 @@ def measure(folder: Path) -> tuple[int, int]:
     seen: set[int] = set()
     folders = [str(folder)]
     while folders:
-        for entry in _entries(folders.pop()):
+        for entry, status in _entries(folders.pop()):
             count += 1
-            with suppress(FileNotFoundError):  # a running tool removes what it likes
-                status = entry.stat(follow_symlinks=False)
-                if status.st_ino not in seen:
-                    seen.add(status.st_ino)
-                    size += status.st_blocks * _BLOCK
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(entry.path)
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                size += status.st_blocks * _BLOCK
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(entry.path)
     return size, count
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        return _listing(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise TooDeep from error
-        raise
+def _entries(folder: str) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+    # A running tool removes and renames what it likes.
+    with suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            for entry in _listing(folder):
+                yield entry, entry.stat(follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise TooDeep from error
+            raise
 
 
 def _listing(folder: str) -> list[os.DirEntry[str]]:

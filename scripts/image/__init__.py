@@ -1,0 +1,1 @@
+"""What `make image`, `push`, `release`, `run-agent`, `scan` and `image-check` do."""

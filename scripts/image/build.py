@@ -1,0 +1,36 @@
+"""`make image`: build the images, here as `baal/agent:dev` and `baal/bot:dev`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from scripts.image import source
+from scripts.image.commands import in_one_line, need_docker, run
+
+IMAGES = ("agent", "bot")
+
+
+def build(what: str, reference: str, *, context: Path, revision: str) -> None:
+    """Build one of `IMAGES` from a tree, under that name."""
+    dockerfile = context / f"Dockerfile.{what}"
+    run(str(context / "scripts" / "standin" / "images"), *source.base_images(dockerfile))
+    run(
+        *("docker", "buildx", "build", "--load", "--provenance=false"),
+        *("--file", str(dockerfile), "--tag", reference),
+        *("--build-arg", f"VERSION={source.version(context)}", "--build-arg", f"REVISION={revision}"),
+        str(context),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make image", description=__doc__)
+    parser.add_argument("what", nargs="*", choices=[[], *IMAGES], help="WHAT=agent or WHAT=bot; both without it")
+    wanted = parser.parse_args().what or IMAGES
+    need_docker()
+    for what in wanted:
+        build(what, f"baal/{what}:dev", context=source.ROOT, revision=source.revision(source.ROOT))
+    print(*(f"baal/{what}:dev" for what in wanted), sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(in_one_line(main))

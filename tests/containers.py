@@ -1,0 +1,152 @@
+"""Containers for tests: the image built once for all, each container with a name of its own and gone afterwards."""
+
+import fcntl
+import io
+import secrets
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+from docker.models.containers import Container
+
+from bot.machines.container import confinement
+
+ROOT = Path(__file__).resolve().parent.parent
+AGENT_IMAGE = "baal/agent:dev"
+SECRET = "the-agents-own-secret-7f3a"
+KEY = "LTAI_the_owners_key_91c2"
+ENVIRONMENT = {
+    "AGENT_NAME": "Ada",
+    "AGENT_JOB": "Help with sums.",
+    "AGENT_MODEL": "gpt",
+    "AGENT_SECRET": SECRET,
+    "LLM_API_KEY": KEY,
+    "TLS_MODE": "plain",
+}
+AGENT, CADDY, TOOL = 10001, 10002, 10003
+START_SECONDS = 30
+
+
+def build(image: str, folder: Path) -> None:
+    """`make image` for one of the two, once at a time: the test processes share one Docker."""
+    with (folder / f"{image}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(("make", "image", f"WHAT={image}"), cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command in a container ended. `how` is the launcher's account of it."""
+
+    code: int
+    output: str
+    how: str = ""
+
+
+class Box:
+    """One container of the agent image, as its engine runs it."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+
+    def url(self, port: int = 80, scheme: str = "http") -> str:
+        """Where a port of it is published on loopback."""
+        self.container.reload()
+        return f"{scheme}://127.0.0.1:{self.container.ports[f'{port}/tcp'][0]['HostPort']}"
+
+    def run(self, *command: str, user: int = 0, environment: Mapping[str, str] | None = None) -> Ran:
+        """A command beside the agent, as `docker exec` does it."""
+        code, output = self.container.exec_run(list(command), user=str(user), environment=dict(environment or {}))
+        return Ran(code, output.decode(errors="replace"))
+
+    def tool(self, *command: str, seconds: float = 20, folder: str = ".") -> Ran:
+        """A tool call: the agent asks the launcher."""
+        asked = ("python", "-m", "agent.sandbox", "--seconds", str(seconds), "--folder", folder, *command)
+        code, (output, how) = self.container.exec_run(list(asked), user=str(AGENT), demux=True)
+        return Ran(code, (output or b"").decode(errors="replace"), (how or b"").decode(errors="replace"))
+
+    def logs(self) -> str:
+        """Everything it wrote."""
+        return self.container.logs().decode(errors="replace")
+
+    def end(self) -> int:
+        """Wait for its end; the exit code."""
+        return int(self.container.wait(timeout=START_SECONDS)["StatusCode"])
+
+    def is_running(self) -> bool:
+        """Now."""
+        self.container.reload()
+        return bool(self.container.status == "running")
+
+    def wait_healthy(self, client: httpx.Client | None = None, url: str | None = None) -> httpx.Response:
+        """Until it answers through Caddy."""
+        client = client or httpx.Client()
+        with client:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    response = client.get(f"{url or self.url()}/health")
+                    if response.status_code == httpx.codes.OK:
+                        return response
+                except httpx.TransportError:
+                    assert self.is_running(), self.logs()
+                assert time.monotonic() < deadline, self.logs()
+
+
+class Boxes:
+    """Makes containers, and removes them with their volumes."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self.client = client
+        self._made: list[Container] = []
+
+    def create(self, environment: Mapping[str, str | None] | None = None, **options: Any) -> Box:
+        """A container that has not started yet. A variable that is None is left out."""
+        variables = {name: value for name, value in {**ENVIRONMENT, **(environment or {})}.items() if value is not None}
+        settings = {
+            **confinement(),
+            "name": f"baal-test-{secrets.token_hex(4)}",
+            "environment": [f"{name}={value}" for name, value in variables.items()],
+            "ports": {"80/tcp": ("127.0.0.1", None), "443/tcp": ("127.0.0.1", None)},
+            "restart_policy": None,
+            **options,
+        }
+        container = self.client.containers.create(settings.pop("image", AGENT_IMAGE), **settings)
+        self._made.append(container)
+        return Box(container)
+
+    def start(self, environment: Mapping[str, str | None] | None = None, **options: Any) -> Box:
+        """A running container."""
+        box = self.create(environment, **options)
+        box.container.start()
+        return box
+
+    def remove(self) -> None:
+        """All of them."""
+        for container in self._made:
+            container.remove(force=True, v=True)
+
+
+def put(container: Container, folder: str, files: Mapping[str, bytes], *, user: int, mode: int = 0o400) -> None:
+    """Files into a container (also one that has not started) with an owner."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = len(data), mode, user, user
+            archive.addfile(entry, io.BytesIO(data))
+    container.put_archive(folder, buffer.getvalue())
+
+
+def boxes_of(client: docker.DockerClient) -> Iterator[Boxes]:
+    """For fixtures."""
+    boxes = Boxes(client)
+    yield boxes
+    boxes.remove()

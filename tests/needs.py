@@ -1,0 +1,35 @@
+"""What a marked test needs of the machine. Missing, it is skipped with a reason on a laptop, and fails in CI."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+IN_CI = os.environ.get("CI") == "true"
+
+
+def _browser() -> str:
+    return "" if Path(CHROMIUM).exists() else f"no Chromium at {CHROMIUM}; set CHROMIUM"
+
+
+@cache
+def _docker() -> str:
+    for command in (("docker", "info"), ("docker", "buildx", "version")):
+        try:
+            asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            return f"no docker command: {error}"
+        if asked.returncode:
+            return f"{' '.join(command)}: {asked.stderr.strip().splitlines()[-1:]}"
+    return ""
+
+
+@cache
+def _postgres() -> str:
+    return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "no Postgres programs in /usr/lib/postgresql"
+
+
+NEEDS: dict[str, Callable[[], str]] = {"browser": _browser, "image": _docker, "acme": _docker, "postgres": _postgres}
+"""Marker → what is missing, empty if nothing is."""
