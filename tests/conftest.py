@@ -31,7 +31,7 @@ def docker_client():
 @pytest.fixture(scope="session")
 def agent_image(docker_client, tmp_path_factory):
     """The agent image, built from this tree."""
-    #build("agent", tmp_path_factory.getbasetemp().parent)
+    # build("agent", tmp_path_factory.getbasetemp().parent)
     return AGENT_IMAGE
 
 

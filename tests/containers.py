@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ KEY = "LTAI_the_owners_key_91c2"
 ENVIRONMENT = {
     "AGENT_NAME": "Ada",
     "AGENT_JOB": "Help with sums.",
-    "AGENT_MODEL": "gpt",
+    "AGENT_MODEL": "qwen3.6-35b-a3b",
     "AGENT_SECRET": SECRET,
     "LLM_API_KEY": KEY,
     "TLS_MODE": "plain",
@@ -132,6 +133,12 @@ class Boxes:
         """All of them."""
         for container in self._made:
             container.remove(force=True, v=True)
+
+
+def gateway(client: docker.DockerClient, network: str = "bridge") -> str:
+    """This host's address on a network of containers; only they reach it."""
+    config = client.networks.get(network).attrs["IPAM"]["Config"][0]
+    return str(config.get("Gateway") or next(ip_network(config["Subnet"]).hosts()))
 
 
 def put(container: Container, folder: str, files: Mapping[str, bytes], *, user: int, mode: int = 0o400) -> None:

@@ -28,7 +28,9 @@ def _docker() -> str:
 
 @cache
 def _postgres() -> str:
-    return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "no Postgres programs in /usr/lib/postgresql"
+    return (
+        "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "no Postgres programs in /usr/lib/postgresql"
+    )
 
 
 NEEDS: dict[str, Callable[[], str]] = {"browser": _browser, "image": _docker, "acme": _docker, "postgres": _postgres}

@@ -81,9 +81,7 @@ async def _write(pipe: int, data: bytes) -> None:
 async def _read(pipe: int, limit: int) -> bytes:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0)
-    )
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0))
     data = bytearray()
     try:
         while len(data) < limit and (chunk := await reader.read(_CHUNK)):

@@ -44,7 +44,10 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
         agent=basics | own | {"TMPDIR": environment.get("AGENT_DATA", "/data")},
         caddy=basics | _caddy(mode, environment),
         tls_mode=mode,
-        quota=Quota(bytes=_number(environment, "WORKSPACE_MB", 1024) << 20, files=_number(environment, "WORKSPACE_FILES", 50_000)),
+        quota=Quota(
+            bytes=_number(environment, "WORKSPACE_MB", 1024) << 20,
+            files=_number(environment, "WORKSPACE_FILES", 50_000),
+        ),
         drain_seconds=float(_number(environment, "AGENT_DRAIN_SECONDS", 20)),
     )
 

@@ -24,8 +24,9 @@ def build(what: str, reference: str, *, context: Path, revision: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make image", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=[[], *IMAGES], help="WHAT=agent or WHAT=bot; both without it")
-    wanted = parser.parse_args().what or IMAGES
+    parser.add_argument("what", nargs="?", choices=IMAGES, help="one of them; both without it")
+    what = parser.parse_args().what
+    wanted = (what,) if what else IMAGES
     need_docker()
     for what in wanted:
         build(what, f"baal/{what}:dev", context=source.ROOT, revision=source.revision(source.ROOT))

@@ -31,8 +31,8 @@ def refuse_dirty(tree: Path) -> None:
     """`Refused` if anything is not committed: nobody could tell later what was published."""
     changed = output("git", "status", "--porcelain", cwd=tree).splitlines()
     if changed:
-        names = ", ".join(line[3:] for line in changed[:3]) + (" …" if len(changed) > 3 else "")
-        raise Refused(f"the tree is not clean ({names}): commit or remove what `git status` lists")
+        others = f" and {len(changed) - 1} more" if changed[1:] else ""
+        raise Refused(f"the tree is not clean ({changed[0][3:]}{others}): commit or remove what `git status` lists")
 
 
 @contextmanager

@@ -319,10 +319,10 @@ def application(world: World) -> Litestar:
 class LibertAIDouble(LibertAISim):
     """The double inside this process, on a free port: `async with LibertAIDouble(keys=["LTAI_x"]) as libertai`."""
 
-    def __init__(self, *, keys: list[str]) -> None:
+    def __init__(self, *, keys: list[str], host: str = "127.0.0.1") -> None:
         world = World()
         world.keys = dict.fromkeys(keys, KeyState.OK)
-        self._serving = Serving(application(world))
+        self._serving = Serving(application(world), host)
         super().__init__(self._serving.url)
 
     async def __aenter__(self) -> Self:

@@ -33,9 +33,9 @@ class _Server(uvicorn.Server):
 class Serving:
     """One application; its port is open from the beginning, so that its URL can be told before it starts."""
 
-    def __init__(self, application: Any) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+    def __init__(self, application: Any, host: str = "127.0.0.1") -> None:
+        self._socket = socket.create_server((host, 0))
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             application, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1, lifespan="on"
         )

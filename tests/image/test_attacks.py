@@ -131,7 +131,9 @@ def test_a_fork_bomb_ends_and_the_next_call_works(box):
 
 def leftovers(box):
     """Commands of processes of the tools' user, seen from outside."""
-    return box.run("sh", "-c", "for p in /proc/[0-9]*; do [ \"$(stat -c %u $p)\" = 10003 ] && cat $p/cmdline; done; true").output
+    return box.run(
+        "sh", "-c", 'for p in /proc/[0-9]*; do [ "$(stat -c %u $p)" = 10003 ] && cat $p/cmdline; done; true'
+    ).output
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,9 @@ def test_the_disk_cannot_be_filled(boxes: Boxes):
 def test_a_closed_or_very_deep_folder_hides_nothing_from_the_quota(boxes: Boxes):
     box = boxes.start({"WORKSPACE_MB": "100"})
     box.wait_healthy()
-    ran = box.tool("mkdir d; chmod 300 d; for i in $(seq 100); do head -c 20M /dev/zero > d/f$i || break; done", seconds=60)
+    ran = box.tool(
+        "mkdir d; chmod 300 d; for i in $(seq 100); do head -c 20M /dev/zero > d/f$i || break; done", seconds=60
+    )
     assert "may hold 100 MB" in ran.how
     box.tool("chmod 700 d; rm -rf d")
     deep = "import os\nfor i in range(50): os.mkdir('x' * 200); os.chdir('x' * 200)\nimport time; time.sleep(20)"
@@ -356,9 +360,7 @@ def test_bad_calls_are_answered_with_what_is_wrong(box, words, says):
 
 
 def test_standard_input_reaches_the_tool_whole(box):
-    ran = box.run(
-        "sh", "-c", "head -c 5000000 /dev/zero | python -m agent.sandbox --stdin 'wc -c'", user=AGENT
-    )
+    ran = box.run("sh", "-c", "head -c 5000000 /dev/zero | python -m agent.sandbox --stdin 'wc -c'", user=AGENT)
     assert ran.output.startswith("5000000\n")
 
 
