@@ -1,8 +1,8 @@
 """What an agent keeps: messages, turns and their events in one SQLite file.
 
-Plain SQL: it runs for every piece of every answer, where a sqlmodel write costs 40 times as much, and importing sqlmodel
-costs half a second and 38 MB. There is one writer, on the event loop's thread: at synchronous=NORMAL a commit is
-cheaper than handing it to another thread. What one round of the loop writes is committed together.
+Plain SQL, since it runs for every piece of every answer: a sqlmodel write costs 40 times as much, and importing that
+half a second and 38 MB. There is one writer, on the event loop's thread: at synchronous=NORMAL a commit is cheaper
+than handing it to another thread. What one round of the loop writes is committed together.
 """
 
 import asyncio

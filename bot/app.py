@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import logging
+import os
 import signal
 import ssl
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from bot.accounts.limits import Limits
 from bot.accounts.users import Users
 from bot.chat.route import Route
 from bot.chat.turns import Turns
-from bot.errors import BadSettings
+from bot.errors import BadSettings, DatabaseLost
 from bot.fleet.books import Books
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
@@ -31,6 +32,7 @@ from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
 from bot.settings import Settings, encryption_keys
 from bot.store.database import Database
+from bot.store.owner import sole_bot
 from bot.store.vault import Vault
 from bot.telegram.application import Front, Updates, make_bot
 from bot.telegram.context import Services
@@ -48,15 +50,30 @@ ACCOUNT_SECONDS = 10.0
 
 
 async def serve(settings: Settings) -> None:
-    """Run the bot until SIGTERM or SIGINT."""
+    """Run the bot until SIGTERM or SIGINT. Ends the process with 75 (try again) when its database is lost."""
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     with sole_owner(settings.data_dir):
-        async with AsyncExitStack() as stack:
-            front = await build(settings, stack)
-            await front.run_until(stop)
+        try:
+            await _serve(settings, stop)
+        except DatabaseLost as error:
+            log.error("%s", error)  # noqa: TRY400  said in full where it was noticed
+            # Not in order: the durable engine's threads wait for the server for ever. `kill -9` is no worse.
+            os._exit(os.EX_TEMPFAIL)
     log.info("stopped")
+
+
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        # A task, because it may wait for the database, and should end at once when it is told to.
+        building, stopping = asyncio.create_task(build(settings, stack)), asyncio.create_task(stop.wait())
+        await asyncio.wait({building, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not stop.is_set():
+            await (await building).run_until(stop)
+        building.cancel()
+        await asyncio.gather(building, return_exceptions=True)
 
 
 @contextmanager
@@ -77,6 +94,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     """Make every service and leave their ends on the stack; the front starts those that run by themselves."""
     vault, database = Vault(encryption_keys(settings.bot_encryption_key)), Database(settings.database)
     stack.push_async_callback(database.close)
+    await stack.enter_async_context(sole_bot(database))
     await database.open()
     tls = ssl.create_default_context()
     http = await stack.enter_async_context(httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=tls))
@@ -106,7 +124,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         wake=conversations.wake,
         dispatch=updates.dispatch,
     )
-    return Front(services, updates, conversations, notifier)
+    return Front(services, updates, conversations, notifier, lost=database.lost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 BaalError                   str() is for the log; never shown to a Telegram user
 ├── BadSettings             the operator's configuration; the text names the setting and what to do
+├── DatabaseLost            the database server is away, or a connection to it broke; the bot has to be started again
 ├── Undecryptable           a stored secret does not open with any key of BOT_ENCRYPTION_KEY
 ├── Refused                 the person cannot have this now; `hint` is the key of the text that says why
 ├── LibertAIUnreachable     the account or model service did not answer
@@ -25,6 +26,10 @@ class BaalError(Exception):
 
 class BadSettings(BaalError):
     """The operator's configuration cannot be used; the text says which setting and what to write."""
+
+
+class DatabaseLost(BaalError):
+    """The database server is away, or a connection to it broke. Started again, the bot goes on from the rows."""
 
 
 class Undecryptable(BaalError):

@@ -7,9 +7,15 @@ from typing import Annotated, Any
 from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from bot.errors import BadSettings
 
+SQLITE, POSTGRES = "sqlite+aiosqlite", "postgresql+psycopg"
+DRIVERS = {"sqlite": SQLITE, SQLITE: SQLITE, "postgres": POSTGRES, "postgresql": POSTGRES, POSTGRES: POSTGRES}
+"""What people write → what is installed."""
+EXAMPLE_URL = "postgresql://user:password@host:5432/database"
 FALLBACK_MODELS = ("qwen3.6-35b-a3b", "glm-5.2", "gemma-4-31b-it", "deepseek-v4-flash", "hermes-3-8b-tee")
 
 
@@ -48,8 +54,8 @@ class Settings(BaseSettings):
     """Preferred models, best first, separated by commas."""
 
     data_dir: Path = Path("data")
-    database_url: str = ""
-    """SQLAlchemy URL; empty: SQLite in `data_dir`."""
+    database_url: SecretStr = SecretStr("")
+    """SQLAlchemy URL with its password; empty: SQLite in `data_dir`."""
 
     provider: ProviderName = ProviderName.LOCAL
     engine: EngineName = EngineName.PROCESS
@@ -88,6 +94,11 @@ class Settings(BaseSettings):
                 raise ValueError("is not a Fernet key; `baal new-key` prints one") from None
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _names_a_database(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(_database_url(value.get_secret_value().strip()))
+
     @property
     def inference_url(self) -> str:
         """OpenAI-compatible base URL, without a slash at its end."""
@@ -95,15 +106,34 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """URL of the bot's own database."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.resolve() / 'baal.sqlite'}"
+        """URL of the bot's own database; it may hold a password."""
+        return self.database_url.get_secret_value() or f"{SQLITE}:///{self.data_dir.resolve() / 'baal.sqlite'}"
 
     @property
     def durable_database(self) -> str:
-        """URL of the durable engine's database; disposable."""
-        if self.database_url.startswith("postgresql"):
-            return self.database_url.replace("+asyncpg", "").replace("postgresql://", "postgresql+psycopg://", 1)
+        """URL of the durable engine's database, which is disposable: the same server, or a file of its own."""
+        if self.database.startswith(POSTGRES):
+            return self.database
         return f"sqlite:///{self.data_dir.resolve() / 'durable.sqlite'}"
+
+
+def _database_url(text: str) -> str:
+    """The URL with the driver that is installed; `ValueError` says what is wrong with it and repeats none of it."""
+    if not text:
+        return ""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError(f"is not a database URL; write {EXAMPLE_URL}") from None
+    driver = DRIVERS.get(url.drivername)
+    if driver is None:
+        raise ValueError(f"names a database or a driver that Baal does not use; write {EXAMPLE_URL}")
+    if driver == POSTGRES and not url.database:
+        raise ValueError(f"names no database; write {EXAMPLE_URL}")
+    if "@" in f"{url.host}{url.database}":
+        # Its password would be cut at the @, and the rest taken, and shown, as the host.
+        raise ValueError("has an @ too many; write it as %40 in user and password, / as %2F, : as %3A")
+    return url.set(drivername=driver).render_as_string(hide_password=False)
 
 
 def encryption_keys(value: SecretStr) -> list[str]:

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import docker
 import pytest
@@ -7,8 +8,20 @@ from hypothesis import settings
 
 from bot.store.database import Database
 from bot.store.vault import Vault
-from tests.containers import AGENT_IMAGE, build
+from tests.containers import AGENT_IMAGE
 from tests.needs import IN_CI, NEEDS
+from tests.postgres import running_postgres
+
+ON_EACH_DATABASE = ("bot/store/", "bot/accounts/", "bot/chat/", "bot/fleet/", "bot/telegram/test_inbox.py")
+"""What keeps rows; the rest is tested on SQLite alone."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of what keeps rows on SQLite and on Postgres."""
+    where = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()
+    if "database_url" in metafunc.fixturenames and where.startswith(ON_EACH_DATABASE):
+        each = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("database_url", each, indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +44,7 @@ def docker_client():
 @pytest.fixture(scope="session")
 def agent_image(docker_client, tmp_path_factory):
     """The agent image, built from this tree."""
-    # build("agent", tmp_path_factory.getbasetemp().parent)
+    build("agent", tmp_path_factory.getbasetemp().parent)
     return AGENT_IMAGE
 
 
@@ -42,9 +55,38 @@ settings.load_profile("patient")
 os.environ.setdefault("PTB_TIMEDELTA", "true")
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A server of this test process's own."""
+    with running_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-async def database(tmp_path):
-    opened = Database(f"sqlite+aiosqlite:///{tmp_path / 'baal.sqlite'}")
+def postgres_url(postgres):
+    """A fresh database on it."""
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def database_url(request, tmp_path):
+    if getattr(request, "param", "sqlite") == "postgres":
+        return request.getfixturevalue("postgres_url")
+    return f"sqlite+aiosqlite:///{tmp_path / 'baal.sqlite'}"
+
+
+@pytest.fixture
+def on_disk(request, database_url, tmp_path):
+    """What can be read in the database's files without a key."""
+    if database_url.startswith("sqlite"):
+        return lambda: b"".join(path.read_bytes() for path in tmp_path.glob("baal.sqlite*"))
+    return lambda: request.getfixturevalue("postgres").dump(database_url.rpartition("/")[2])
+
+
+@pytest.fixture
+async def database(database_url):
+    opened = Database(database_url)
     await opened.open()
     yield opened
     await opened.close()

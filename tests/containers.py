@@ -2,11 +2,13 @@
 
 import fcntl
 import io
+import os
 import secrets
 import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,7 +21,8 @@ from docker.models.containers import Container
 from bot.machines.container import confinement
 
 ROOT = Path(__file__).resolve().parent.parent
-AGENT_IMAGE = "baal/agent:dev"
+AGENT_IMAGE = os.environ.get("IMAGE_UNDER_TEST", "baal/agent:dev")
+"""`make image-check` and `make release` name the one that they have built."""
 SECRET = "the-agents-own-secret-7f3a"
 KEY = "LTAI_the_owners_key_91c2"
 ENVIRONMENT = {
@@ -36,9 +39,12 @@ START_SECONDS = 30
 
 def build(image: str, folder: Path) -> None:
     """`make image` for one of the two, once at a time: the test processes share one Docker."""
+    if "IMAGE_UNDER_TEST" in os.environ:
+        return
     with (folder / f"{image}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(("make", "image", f"WHAT={image}"), cwd=ROOT, capture_output=True, text=True, check=False)
+        command = ("make", "image", f"WHAT={image}")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -64,14 +70,15 @@ class Box:
 
     def run(self, *command: str, user: int = 0, environment: Mapping[str, str] | None = None) -> Ran:
         """A command beside the agent, as `docker exec` does it."""
-        code, output = self.container.exec_run(list(command), user=str(user), environment=dict(environment or {}))
-        return Ran(code, output.decode(errors="replace"))
+        ran: Any = self.container.exec_run(list(command), user=str(user), environment=dict(environment or {}))
+        return Ran(ran.exit_code, ran.output.decode(errors="replace"))
 
     def tool(self, *command: str, seconds: float = 20, folder: str = ".") -> Ran:
         """A tool call: the agent asks the launcher."""
         asked = ("python", "-m", "agent.sandbox", "--seconds", str(seconds), "--folder", folder, *command)
-        code, (output, how) = self.container.exec_run(list(asked), user=str(AGENT), demux=True)
-        return Ran(code, (output or b"").decode(errors="replace"), (how or b"").decode(errors="replace"))
+        ran: Any = self.container.exec_run(list(asked), user=str(AGENT), demux=True)
+        output, how = ran.output
+        return Ran(ran.exit_code, (output or b"").decode(errors="replace"), (how or b"").decode(errors="replace"))
 
     def logs(self) -> str:
         """Everything it wrote."""
@@ -132,7 +139,8 @@ class Boxes:
     def remove(self) -> None:
         """All of them."""
         for container in self._made:
-            container.remove(force=True, v=True)
+            with suppress(docker.errors.NotFound):  # a test removed it itself
+                container.remove(force=True, v=True)
 
 
 def gateway(client: docker.DockerClient, network: str = "bridge") -> str:

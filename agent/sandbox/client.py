@@ -36,7 +36,7 @@ class Sandbox:
         """
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.setblocking(False)
+            connection.settimeout(0)
             await loop.sock_connect(connection, str(self._path))
             feed, listen = _hand_over(connection, request)
             feeding = asyncio.create_task(_write(feed, stdin))

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-from sqlalchemy import func, update
+from sqlalchemy import delete, func, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -68,6 +68,8 @@ class Agents:
         deployment.
         """
         async with self._database.session() as session:
+            # Pressed twice at once, it is one agent; two drafts at once do not pass the limit.
+            await self._database.lock(await session.connection(), "agents of", draft.user_id)
             known = (await session.exec(select(Agent).where(col(Agent.link) == draft.link))).first()
             if known:
                 return known
@@ -77,9 +79,8 @@ class Agents:
             await self._check_key(session, draft.user_id)
             agent = self._agent(draft, card)
             session.add(agent)
-            stored = await session.get(Draft, draft.user_id)
-            if stored and stored.link == draft.link:
-                await session.delete(stored)
+            mine = (col(Draft.user_id) == draft.user_id, col(Draft.link) == draft.link)
+            await session.exec(delete(Draft).where(*mine))
         return agent
 
     async def _check_key(self, session: AsyncSession, owner_id: int) -> None:

@@ -30,8 +30,8 @@ class Drafts:
         draft.updated_at = self._clock()
         if update_id is not None:
             draft.last_update_id = update_id
-        async with self._database.session() as session:
-            await session.merge(draft)
+        async with self._database.transaction() as transaction:
+            await transaction.execute(self._database.insert_or_replace(draft))
 
     async def pause(self, user_id: int) -> None:
         """Plain messages no longer go to it, until one of its buttons is pressed or /create is sent."""

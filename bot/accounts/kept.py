@@ -20,5 +20,5 @@ class KeptAnswers:
 
     async def put(self, name: str, value: str) -> None:
         """Keep it in place of the one before."""
-        async with self._database.session() as session:
-            await session.merge(Kept(name=name, value=value, at=time.time()))
+        async with self._database.transaction() as transaction:
+            await transaction.execute(self._database.insert_or_replace(Kept(name=name, value=value, at=time.time())))

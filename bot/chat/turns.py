@@ -66,8 +66,10 @@ class Turns:
             sequence=ask.update_id,
         )
         async with self._database.transaction() as transaction:
-            inserted = await transaction.execute(self._database.insert_new(Turn, turn.model_dump()))
-            if not inserted.rowcount:
+            await self._lock(transaction, ask.chat_id)
+            insert = self._database.insert_new(Turn, turn.model_dump())
+            # Not by `rowcount`: of an INSERT on Postgres it is unknown.
+            if (await transaction.execute(insert.returning(col(Turn.id)))).first() is None:
                 return False
             await self._check_waiting(transaction, ask.chat_id)
             await self._reserve(transaction, turn.id, turn.user_id, turn.agent_id)
@@ -82,6 +84,7 @@ class Turns:
     async def next(self, chat_id: int) -> Turn | None:
         """The chat's oldest turn that is not over, now marked as running."""
         async with self._database.session() as session:
+            await self._lock(await session.connection(), chat_id)
             query = select(Turn).where(col(Turn.chat_id) == chat_id, col(Turn.state).in_(OPEN))
             turn = (await session.exec(query.order_by(col(Turn.sequence)).limit(1))).first()
             if turn:
@@ -108,6 +111,7 @@ class Turns:
             # The agent has the conversation; only a retry would need the text here.
             over["message"] = ""
         async with self._database.transaction() as transaction:
+            await self._lock(transaction, turn.chat_id)
             change = update(Turn).where(col(Turn.id) == turn.id, col(Turn.state).in_(OPEN))
             changed = await transaction.execute(change.values(**over))
             if changed.rowcount and not is_charged and turn.charged_day:
@@ -161,6 +165,10 @@ class Turns:
         joined = ",".join(map(str, message_ids))
         async with self._database.transaction() as transaction:
             await transaction.execute(update(Turn).where(col(Turn.id) == turn_id).values(answer_ids=joined))
+
+    async def _lock(self, transaction: AsyncConnection, chat_id: int) -> None:
+        # What is counted or chosen among a chat's turns stays so until it is acted on.
+        await self._database.lock(transaction, "turns of", chat_id)
 
     async def _check_waiting(self, transaction: AsyncConnection, chat_id: int) -> None:
         # The one being answered and this one are not waiting behind it.

@@ -13,11 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+
+from bot.errors import BadSettings
+from bot.store.database import server_options
+from bot.store.reach import complaint
 
 APPLICATION_VERSION = "1"
 """Constant: by default it is a hash of the code, and work begun before an edit would stay pending for ever."""
 
 STOP_SECONDS = 5
+CONNECTIONS = 10
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -50,22 +57,29 @@ async def step(name: str, function: Callable[[], Awaitable[None]]) -> None:
 
 
 class Durable:
-    """DBOS on SQLite (one bot) or Postgres. One per process: DBOS is global."""
+    """DBOS on SQLite, or on Postgres in a schema `dbos` of its own. One per process: DBOS is global."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._run: Any = None
+        self._engine: Engine | None = None
 
     async def start(self, converge: Converge) -> None:
-        """Open the database and go on with what was in flight when the last process died."""
+        """Open the database and go on with what was in flight when the last process died.
+
+        `BadSettings` if the database does not let us make our tables.
+        """
 
         async def run(agent_id: int, generation: int, number: int) -> None:
             await converge(Attempt(agent_id, generation, number))
 
         DBOS(config=self._config())
         self._run = DBOS.workflow(name="converge")(run)
-        # On this thread: its loop becomes the one that workflows run on.
-        DBOS.launch()
+        try:
+            # On this thread: its loop becomes the one that workflows run on.
+            DBOS.launch()
+        except DBAPIError as error:
+            raise BadSettings(complaint(error)) from error
 
     async def submit(self, attempt: Attempt) -> None:
         """Start it; one that was submitted before is left as it is."""
@@ -82,19 +96,30 @@ class Durable:
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=STOP_SECONDS)
         # DBOS made its own, now closed, executor this loop's default.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        if self._engine:
+            self._engine.dispose()
 
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {
             "name": "baal",
             "application_version": APPLICATION_VERSION,
+            # The same after a restart, which recovers what this name has begun; there is one bot on a database.
             "executor_id": "local",
-            "system_database_url": self._url,
             "log_level": "WARNING",
             "enable_otlp": False,
         }
-        if self._url.startswith("sqlite") and sqlite3.sqlite_version_info < (3, 42):
+        if self._url.startswith("postgresql"):
+            config["system_database_engine"] = self._engine = self._server_engine()
+            return config
+        config["system_database_url"] = self._url
+        if sqlite3.sqlite_version_info < (3, 42):
             config["db_engine_kwargs"] = {"connect_args": {"factory": SubsecondConnection}}
         return config
+
+    def _server_engine(self) -> Engine:
+        # DBOS's own engine would look into the database `postgres` first, and create ours if it is not there.
+        options = server_options(make_url(self._url))
+        return create_engine(self._url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, **options)
 
 
 class SubsecondConnection(sqlite3.Connection):

@@ -1,31 +1,70 @@
 """Open the database: SQLite by default, Postgres by URL."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Insert, event
+from sqlalchemy import URL, Insert, event, func, inspect, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from bot.errors import BadSettings, DatabaseLost
 from bot.store import models  # noqa: F401  registers the tables
+from bot.store.reach import complaint, first_line, reach
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30.0
+"""How long a server may be away: it starts together with the bot, or is restarted under it."""
+# `pool_pre_ping`: a connection that died while nobody used it is replaced before anything is said on it.
+POOL = {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+# A server that fell silent is noticed in half a minute, not in two hours.
+CONNECT = {
+    "application_name": "baal",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 
 class Database:
-    """One engine; sessions for cold paths, plain Core transactions for per-message paths."""
+    """One engine; sessions for cold paths, plain Core transactions for per-message paths.
 
-    def __init__(self, url: str) -> None:
-        self.engine: AsyncEngine = create_async_engine(url)
-        if self.engine.dialect.name == "sqlite":
+    A server that is away is waited for. A connection that breaks in a transaction is not mended: `lost` is set, and the
+    bot has to be started again, which goes on from the rows.
+    """
+
+    def __init__(self, url: str, *, patience: float = PATIENCE_SECONDS) -> None:
+        self.patience = patience
+        self.lost = asyncio.Event()
+        self.is_server = make_url(url).get_backend_name() == "postgresql"
+        options = POOL | server_options(make_url(url)) if self.is_server else {}
+        # What people write, and their sealed keys, are parameters: not for the log.
+        self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, **options)
+        if self.is_server:
+            event.listen(self.engine.sync_engine, "handle_error", self._note_loss)
+        else:
             event.listen(self.engine.sync_engine, "connect", _tune_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_immediate)
 
     async def open(self) -> None:
-        """Create what is missing."""
-        async with self.engine.begin() as connection:
-            await connection.run_sync(SQLModel.metadata.create_all)
+        """Create what is missing. `BadSettings` if this database cannot be used."""
+        try:
+            async with self.transaction() as transaction:
+                await self._check_encoding(transaction)
+                await transaction.run_sync(SQLModel.metadata.create_all)
+        except DatabaseLost as error:
+            raise BadSettings(str(error)) from None
+        except DBAPIError as error:
+            raise BadSettings(complaint(error)) from None
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -33,20 +72,83 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A session of one transaction: committed at the end of the block, rolled back on an exception."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+        async with (
+            self._connection() as connection,
+            AsyncSession(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """The same without the object mapper: five times cheaper, for what happens with every message."""
-        async with self.engine.begin() as connection:
+        async with self._connection() as connection, connection.begin():
             yield connection
+
+    async def lock(self, transaction: AsyncConnection, name: str, number: int) -> None:
+        """Until this transaction ends, others that name the same wait here: for reading before writing.
+
+        SQLite has one writer at a time anyway.
+        """
+        if self.is_server:
+            key = func.hashtextextended(f"{name} {number}", 0)
+            await transaction.execute(select(func.pg_advisory_xact_lock(key)))
 
     def insert_new(self, table: type[SQLModel], values: dict[str, Any] | list[dict[str, Any]]) -> Insert:
         """An INSERT that passes over rows that are there already."""
-        if self.engine.dialect.name == "postgresql":
-            return postgresql.insert(table).values(values).on_conflict_do_nothing()
-        return sqlite.insert(table).values(values).on_conflict_do_nothing()
+        insert: Insert = self._insert(table).values(values).on_conflict_do_nothing()
+        return insert
+
+    def insert_or_replace(self, row: SQLModel) -> Insert:
+        """An INSERT that overwrites the row with the same key."""
+        table = type(row)
+        insert, keys = self._insert(table).values(row.model_dump()), inspect(table).primary_key
+        changed = {name: insert.excluded[name] for name in table.model_fields}
+        replacing: Insert = insert.on_conflict_do_update(index_elements=keys, set_=changed)
+        return replacing
+
+    def give_up(self, reason: Exception) -> None:
+        """The database cannot be used any more: say why, and have the bot ended."""
+        if not self.lost.is_set():
+            log.error("database lost: %s", reason)
+            self.lost.set()
+
+    def _insert(self, table: type[SQLModel]) -> Any:
+        return (postgresql if self.is_server else sqlite).insert(table)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            connection = await reach(self.engine, patience=self.patience if self.is_server else 0)
+        except DatabaseLost as error:
+            self.give_up(error)
+            raise
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(connection.close())
+
+    def _note_loss(self, context: ExceptionContext) -> None:
+        # A ping that fails is no loss: the pool replaces that connection.
+        if context.is_disconnect and not context.is_pre_ping:
+            lost = DatabaseLost(f"the connection broke: {first_line(context.original_exception)}")
+            self.give_up(lost)
+            raise lost from context.original_exception
+
+    async def _check_encoding(self, transaction: AsyncConnection) -> None:
+        if not self.is_server:
+            return
+        encoding = (await transaction.exec_driver_sql("SHOW server_encoding")).scalar()
+        if encoding != "UTF8":
+            raise BadSettings(
+                f"DATABASE_URL: the database is encoded as {encoding} and cannot hold every character. "
+                "Make another: createdb --encoding=UTF8 --template=template0."
+            )
+
+
+def server_options(url: URL) -> dict[str, Any]:
+    """How to connect to a Postgres server; what the URL says itself comes first."""
+    return {"connect_args": {name: value for name, value in CONNECT.items() if name not in url.query}}
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

@@ -5,7 +5,7 @@ import string
 import time
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Column, Enum, Index, text
+from sqlalchemy import BigInteger, Column, Enum, Index, Integer, text
 from sqlmodel import Field, SQLModel
 
 LINK_ALPHABET = string.ascii_letters + string.digits
@@ -24,6 +24,11 @@ def new_machine_id() -> str:
 def _telegram_id(*, primary_key: bool = False, index: bool = False) -> Column[int]:
     # Telegram ids pass 2**31.
     return Column(BigInteger, primary_key=primary_key, index=index, autoincrement=False, nullable=False)
+
+
+def _own_id() -> Column[int]:
+    # Big, because people can make any number come back in a button. Only an INTEGER counts by itself on SQLite.
+    return Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
 
 
 def _word(words: type[StrEnum], *, index: bool = False) -> Column[StrEnum]:
@@ -114,7 +119,7 @@ class Agent(SQLModel, table=True):
     tries at one wish, `next_at` holds back the next. `lease_owner` may work on it until `lease_until`.
     """
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=_own_id())
     owner_id: int = Field(sa_column=_telegram_id(index=True))
     link: str = Field(default_factory=new_link, unique=True, index=True)
     name: str
@@ -140,7 +145,7 @@ class Agent(SQLModel, table=True):
     lease_until: float = 0
 
     card_chat_id: int | None = Field(default=None, sa_type=BigInteger)
-    card_message_id: int | None = None
+    card_message_id: int | None = Field(default=None, sa_type=BigInteger)
     card_open: bool = False
     """The card has not yet shown how the wish ended."""
     created_at: float = Field(default_factory=time.time)
@@ -150,7 +155,7 @@ class Machine(SQLModel, table=True):
     """A machine that is or was rented. Rows stay, as tombstones."""
 
     id: str = Field(default_factory=new_machine_id, primary_key=True)
-    agent_id: int = Field(index=True)
+    agent_id: int = Field(sa_type=BigInteger, index=True)
     provider: str
     state: MachineState = Field(default=MachineState.INTENT, sa_column=_word(MachineState, index=True))
     url: str | None = None
@@ -172,11 +177,11 @@ class Draft(SQLModel, table=True):
     model: str = ""
     link: str = Field(default_factory=new_link)
     """The link of the agent to be: pressing Deploy twice makes one agent."""
-    message_id: int | None = None
+    message_id: int | None = Field(default=None, sa_type=BigInteger)
     """The wizard's one message."""
     is_active: bool = True
     """Plain messages go to it; not after its person has turned to an agent."""
-    last_update_id: int = 0
+    last_update_id: int = Field(default=0, sa_type=BigInteger)
     """The update that changed it last: the same update never changes it twice."""
     updated_at: float = Field(default_factory=time.time)
 
@@ -185,7 +190,7 @@ class Chat(SQLModel, table=True):
     """What a chat is doing: whom its plain messages go to, and whether the next one is a key."""
 
     id: int = Field(sa_column=_telegram_id(primary_key=True))
-    agent_id: int | None = None
+    agent_id: int | None = Field(default=None, sa_type=BigInteger)
     key_wanted_until: float = 0
 
 
@@ -212,10 +217,10 @@ class Turn(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True)
-    agent_id: int = Field(index=True)
+    agent_id: int = Field(sa_type=BigInteger, index=True)
     chat_id: int = Field(sa_type=BigInteger)
     user_id: int = Field(sa_type=BigInteger)
-    message_id: int
+    message_id: int = Field(sa_type=BigInteger)
     """The person's message that asks."""
     message: str
     sequence: int = Field(sa_type=BigInteger)

@@ -9,6 +9,7 @@ from telegram import Update
 from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError
 from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 
+from bot.errors import DatabaseLost
 from bot.log import line
 from bot.settings import Settings
 from bot.telegram.commands import register
@@ -85,6 +86,8 @@ class Updates:
             pause *= 2
         if error is None or isinstance(error, Forbidden):
             await services.inbox.done(update.update_id)
+        elif isinstance(error, DatabaseLost):
+            log.warning(line("update left to the next start", update=update.update_id))
         else:
             await self._own_up(services, update, error)
 
@@ -111,25 +114,37 @@ class Front:
     """Everything that talks to Telegram: start, run, stop in order."""
 
     def __init__(
-        self, services: Services, updates: Updates, conversations: Conversations, notifier: TelegramNotifier
+        self,
+        services: Services,
+        updates: Updates,
+        conversations: Conversations,
+        notifier: TelegramNotifier,
+        *,
+        lost: asyncio.Event,
     ) -> None:
         self._services = services
         self._updates = updates
         self._conversations = conversations
         self._notifier = notifier
+        self._lost = lost
         self._application = updates.serve(services)
         self._intake = Intake(services.bot, services.inbox, updates.dispatch)
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Answer until `stop` is set or polling ends for good (a wrong token), then stop in order."""
+        """Answer until `stop` is set or polling ends for good (a wrong token), then stop in order.
+
+        `DatabaseLost` at once when that has happened: nothing can be written down any more.
+        """
         async with self._application:
             await self._start()
             polling = asyncio.create_task(self._intake.run(), name="intake")
-            stopping = asyncio.create_task(stop.wait(), name="stop")
-            await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (polling, stopping):
+            ends = [polling, *(asyncio.create_task(event.wait()) for event in (stop, self._lost))]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in ends:
                 task.cancel()
-            await asyncio.gather(polling, stopping, return_exceptions=True)
+            await asyncio.gather(*ends, return_exceptions=True)
+            if self._lost.is_set():
+                raise DatabaseLost("ended; started again, the bot goes on from the rows")
             await self._stop()
         if not polling.cancelled():
             polling.result()

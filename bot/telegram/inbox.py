@@ -1,6 +1,7 @@
 """Updates between being stored and being handled: rows of `inbox`. Keys in them are cut out before they are stored."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from bot.store.models import Update, UpdateState
 from bot.store.vault import Vault
 
 CUT = "***"
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""NUL, which Postgres refuses in a text, and halves of characters, which no UTF-8 has."""
 KEPT_SECONDS = 3 * 86_400
 """Telegram repeats an update for a day at most; after three, its number need not be remembered."""
 
@@ -81,7 +84,8 @@ class Inbox:
     async def again(self, update_id: int, chat_id: int) -> TelegramUpdate | None:
         """Take up a failed update of this chat once more; None if it is not one."""
         async with self._database.session() as session:
-            row = await session.get(Update, update_id)
+            # Pressed twice at once, it is handled once.
+            row = await session.get(Update, update_id, with_for_update=True)
             if row is None or row.chat_id != chat_id or row.state is not UpdateState.FAILED:
                 return None
             row.state = UpdateState.NEW
@@ -105,6 +109,9 @@ class Inbox:
 
     async def _row(self, incoming: TelegramUpdate) -> Update:
         payload = incoming.to_dict()
+        if _is_unstorable(payload):
+            payload = _replaced(payload)
+            incoming = TelegramUpdate.de_json(payload)
         key = await self._cut_key(incoming.message, payload) if incoming.message else None
         chat = incoming.effective_chat
         return Update(
@@ -127,6 +134,24 @@ class Inbox:
         if wanted and await self._chats.is_key_wanted(message.chat.id):
             return _cut(payload, message.text or "", left=CUT)
         return None
+
+
+def _is_unstorable(payload: dict[str, Any]) -> bool:
+    written = json.dumps(payload, ensure_ascii=False)
+    return "\\u0000" in written or UNSTORABLE.search(written) is not None
+
+
+def _replaced(value: Any) -> Any:
+    """U+FFFD for what no database holds: as long as what was there, so that entities stay in place."""
+    match value:
+        case str():
+            return UNSTORABLE.sub("\ufffd", value)
+        case dict():
+            return {name: _replaced(inner) for name, inner in value.items()}
+        case list():
+            return [_replaced(inner) for inner in value]
+        case _:
+            return value
 
 
 def _cut(payload: dict[str, Any], secret: str, *, left: str) -> SecretStr:

@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.image.commands import Refused, output
 
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+VERSION_LINE = re.compile(r'^version = ".*"$', re.MULTILINE)
 UNRELEASED = re.compile(r"^## Unreleased\n(?P<entries>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -34,6 +35,6 @@ def refuse_without_entries(tree: Path) -> None:
 def name_release(tree: Path, version: str) -> None:
     """Write the version into pyproject.toml, and into CHANGELOG.md with today's date (UTC)."""
     project, log = tree / "pyproject.toml", tree / "CHANGELOG.md"
-    project.write_text(re.sub(r'^version = ".*"$', f'version = "{version}"', project.read_text(), count=1, flags=re.M))
+    project.write_text(VERSION_LINE.sub(f'version = "{version}"', project.read_text(), count=1))
     heading = f"## {version} - {datetime.now(UTC):%Y-%m-%d}"
     log.write_text(log.read_text().replace("## Unreleased", heading, 1))

@@ -13,11 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 from scripts.image.commands import Refused, output
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ SECRETS = (
     Secret(
         "a Telegram bot token",
         b":AA",
-        re.compile(rb"(?<![0-9A-Za-z])[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),
+        re.compile(rb"(?<![0-9])[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),
     ),
     Secret("a LibertAI key", b"LTAI_", re.compile(rb"LTAI_[A-Za-z0-9]{16,}")),
     Secret("an AWS key", b"AKIA", re.compile(rb"(?<![A-Z0-9])AKIA[A-Z2-7]{16}(?![A-Z0-9])")),

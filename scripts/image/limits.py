@@ -78,7 +78,9 @@ def table(values: Mapping[str, float], before: Released | None) -> Iterator[str]
 
 
 def _row(measure: Measure, value: float, was: float | None) -> str:
-    verdict = "" if measure.limit is None else "ok" if measure.holds(value) else "slow" if measure.is_duration else "TOO MUCH"
+    verdict = (
+        "" if measure.limit is None else "ok" if measure.holds(value) else "slow" if measure.is_duration else "TOO MUCH"
+    )
     numbers = " ".join(f"{measure.show(number):>9}" for number in (value, measure.limit, was))
     return f"{measure.words:52} {numbers}  {verdict}".rstrip()
 

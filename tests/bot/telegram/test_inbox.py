@@ -42,10 +42,6 @@ def texts(updates):
     return [update.message.text for update in updates]
 
 
-def on_disk(folder):
-    return b"".join(path.read_bytes() for path in folder.iterdir())
-
-
 async def test_an_update_is_stored_once_however_often_it_comes(inbox):
     first = await inbox.store([message(1, "a"), message(2, "b")])
     second = await inbox.store([message(2, "b"), message(3, "c")])
@@ -55,7 +51,7 @@ async def test_an_update_is_stored_once_however_often_it_comes(inbox):
     assert await inbox.next_offset() == 4
 
 
-async def test_what_is_handled_leaves_only_its_number(inbox, tmp_path):
+async def test_what_is_handled_leaves_only_its_number(inbox, on_disk):
     await inbox.store([message(1, "private words")])
 
     await inbox.done(1)
@@ -65,21 +61,21 @@ async def test_what_is_handled_leaves_only_its_number(inbox, tmp_path):
 
 
 @pytest.mark.parametrize("text", [f"/login {KEY}", f"/login@baal_bot   {KEY}"])
-async def test_a_key_behind_login_never_reaches_the_disk_in_clear(inbox, tmp_path, text):
+async def test_a_key_behind_login_never_reaches_the_disk_in_clear(inbox, on_disk, text):
     (stored,) = await inbox.store([message(1, text)])
 
     assert stored.message.text.endswith("***")
     assert (await inbox.key(1)).get_secret_value() == KEY
-    assert KEY.encode() not in on_disk(tmp_path)
+    assert KEY.encode() not in on_disk()
     assert KEY.encode() not in json.dumps(stored.to_dict()).encode()
 
 
-async def test_the_message_after_login_is_a_key_also_in_the_same_batch(inbox, tmp_path):
+async def test_the_message_after_login_is_a_key_also_in_the_same_batch(inbox, on_disk):
     stored = await inbox.store([message(1, "/login"), message(2, "any-key-of-another-server")])
 
     assert texts(stored) == ["/login", "***"]
     assert (await inbox.key(2)).get_secret_value() == "any-key-of-another-server"
-    assert b"any-key-of" not in on_disk(tmp_path)
+    assert b"any-key-of" not in on_disk()
 
 
 async def test_a_command_after_login_is_no_key(inbox):
@@ -89,18 +85,18 @@ async def test_a_command_after_login_is_no_key(inbox):
     assert await inbox.key(2) is None
 
 
-async def test_a_key_sent_in_a_group_is_cut_out_too(inbox, tmp_path):
+async def test_a_key_sent_in_a_group_is_cut_out_too(inbox, on_disk):
     (stored,) = await inbox.store([message(1, f"/login {KEY}", chat_type="group", chat_id=-5)])
 
     assert stored.message.text == "/login ***"
-    assert KEY.encode() not in on_disk(tmp_path)
+    assert KEY.encode() not in on_disk()
 
 
-async def test_a_key_in_plain_talk_is_cut_out_too(inbox, tmp_path):
+async def test_a_key_in_plain_talk_is_cut_out_too(inbox, on_disk):
     (stored,) = await inbox.store([message(1, f"my key is {KEY}, is it good?")])
 
     assert stored.message.text == "my key is ***, is it good?"
-    assert KEY.encode() not in on_disk(tmp_path)
+    assert KEY.encode() not in on_disk()
 
 
 async def test_a_handled_key_is_forgotten(inbox):

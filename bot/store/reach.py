@@ -1,0 +1,62 @@
+"""Connect to a server that may be starting or restarting, and say in one line why there is no connection."""
+
+import asyncio
+import logging
+import time
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bot.errors import DatabaseLost
+from bot.log import line
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
+# libpq keeps the SQLSTATE of a refused connection to itself, so its words have to do. What is not listed here is waited
+# for: that costs some seconds, while giving up on a server that is starting would cost the bot.
+FINAL = (
+    ("unable to open", "It is in DATA_DIR unless DATABASE_URL says otherwise: let this user write there."),
+    ("password", "Correct user and password in it; write special characters as %40 and the like."),
+    ("authentication", "Correct user and password in it."),
+    ("pg_hba.conf", "Let this host in, in the server's pg_hba.conf."),
+    ("does not exist", "Create what it names (`createdb`), or correct the name."),
+    ("SSL", "Correct its sslmode."),
+    ("invalid", "Correct it; .env.example shows one."),
+    ("permission denied", "Make its user the database's owner: ALTER DATABASE … OWNER TO …."),
+    ("read-only", "Name the primary server, not a copy of it."),
+)
+OTHERWISE = "Start the server, or correct host and port."
+
+
+async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
+    """A connection, waited for so many seconds; `DatabaseLost` says why there is none."""
+    deadline, pause = time.monotonic() + patience, FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await engine.connect()
+        except DBAPIError as error:
+            if _is_final(error) or time.monotonic() + pause > deadline:
+                raise DatabaseLost(complaint(error)) from error
+            if pause == FIRST_PAUSE_SECONDS:
+                log.warning(line("waiting for the database", why=first_line(error.orig)))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def complaint(error: DBAPIError) -> str:
+    """What is wrong and what to do, for the operator. No server repeats a password."""
+    reason = first_line(error.orig)
+    advice = next((advice for word, advice in FINAL if word in reason), OTHERWISE)
+    return f"DATABASE_URL: {reason}. {advice}"
+
+
+def _is_final(error: DBAPIError) -> bool:
+    return any(word in first_line(error.orig) for word, _ in FINAL)
+
+
+def first_line(error: BaseException | None) -> str:
+    """What the driver says; the rest of it are guesses of its own."""
+    first = str(error).strip().partition("\n")[0]
+    return first.removeprefix("connection failed: ").removeprefix("connection is bad: ").rstrip(".")
