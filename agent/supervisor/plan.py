@@ -16,6 +16,7 @@ _LAUNCH = ("AGENT_FD", "AGENT_HOST", "AGENT_PORT")
 # Caddy fills these into its configuration before it parses that: nothing may end a word there.
 _HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]", re.IGNORECASE)
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
+_DRAIN_SECONDS = 20.0
 _NAMELESS = {"files": ":443", "plain": ":80"}
 _NAMED = ("acme", "internal")
 
@@ -48,7 +49,7 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
             bytes=_number(environment, "WORKSPACE_MB", 1024) << 20,
             files=_number(environment, "WORKSPACE_FILES", 50_000),
         ),
-        drain_seconds=float(_number(environment, "AGENT_DRAIN_SECONDS", 20)),
+        drain_seconds=_seconds(environment.get("AGENT_DRAIN_SECONDS", "")),
     )
 
 
@@ -71,6 +72,13 @@ def _site_address(mode: str, host: str) -> str:
     if not _HOST.fullmatch(host):
         raise BadConfiguration(f"SITE_HOST: TLS_MODE={mode} needs the host name that the certificate is for")
     return host
+
+
+def _seconds(words: str) -> float:
+    try:
+        return float(words or _DRAIN_SECONDS)
+    except ValueError:
+        return _DRAIN_SECONDS  # the agent will refuse it, in its own words
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -1,0 +1,39 @@
+"""Servers of ours as processes that end with what started them."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 15
+
+
+async def start_server(stack: AsyncExitStack, module: str, *arguments: str, log: Path) -> str:
+    """Run a module that prints its URL when it is ready; the URL. It ends with the stack."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=log.open("wb"),
+    )
+    stack.push_async_callback(end, process)
+    assert process.stdout is not None  # noqa: S101  PIPE was asked for
+    async with asyncio.timeout(START_SECONDS):
+        line = (await process.stdout.readline()).decode().strip()
+    if "http://" not in line:
+        raise SystemExit(f"{module} did not start: {line or log.read_text()}")
+    return line[line.index("http://") :].split()[0]
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM; SIGKILL if it takes too long."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
