@@ -1,17 +1,22 @@
-"""The operator's commands: `baal serve`, `baal new-key`."""
+"""The operator's commands: `baal serve`, `baal health`, `baal new-key`.
+
+Each loads what it needs by itself: `--help` should not wait two seconds for the bot, and a container asks for its
+health four times a minute.
+"""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
 
-from bot import log
 from bot.errors import BadSettings
-from bot.settings import read_settings
 
 BAD_CONFIGURATION = 78
 """EX_CONFIG of sysexits.h."""
+HEALTH_SECONDS = 8
+"""Longer than the bot takes to find out that a part of it does not answer."""
+EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to ask, not to open
+"""HTTP_HOST of a door that is open on every address → where to ask."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,16 +31,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve() -> None:
     """Run the bot until SIGTERM or Ctrl-C."""
+    import asyncio  # noqa: PLC0415
+
+    from bot import log  # noqa: PLC0415
+    from bot.settings import read_settings  # noqa: PLC0415
+
     settings = read_settings()
     # PTB otherwise warns at every 429 that RetryAfter will hold a timedelta one day.
     os.environ.setdefault("PTB_TIMEDELTA", "true")
     log.configure(settings.log_level)
-    # Here, because `baal --help` should not wait two seconds for them.
+
     import uvloop  # noqa: PLC0415
 
     from bot.app import serve as run  # noqa: PLC0415
 
     asyncio.run(run(settings), loop_factory=uvloop.new_event_loop)
+
+
+def health() -> None:
+    """Ask the bot that runs here how it is: one line, exit code 0 if all is well and 1 if not."""
+    host, port = _door()
+    is_well, words = _ask_health(host, port) if port else (False, "HTTP_PORT is 0: the bot has no door to ask at")
+    print(words)
+    sys.exit(0 if is_well else 1)
 
 
 def new_key() -> None:
@@ -45,10 +63,43 @@ def new_key() -> None:
     print(Fernet.generate_key().decode())
 
 
+def _door() -> tuple[str, int]:
+    """Where the bot's HTTP door is. Reading the settings takes four times as long as asking, so: only if need be."""
+    port = os.environ.get("HTTP_PORT", "")
+    if port.isdigit():
+        host, number = os.environ.get("HTTP_HOST", ""), int(port)
+    else:
+        from bot.settings import read_settings  # noqa: PLC0415
+
+        settings = read_settings()
+        host, number = settings.http_host, settings.http_port
+    return EVERYWHERE.get(host, host), number
+
+
+def _ask_health(host: str, port: int) -> tuple[bool, str]:
+    """Whether all is well, and a line that says it."""
+    import http.client  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    connection = http.client.HTTPConnection(host, port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        report = json.loads(answer.read())
+        wrong = [f"{part}: {words}" for part, words in report["checks"].items() if words != "ok"]
+        return answer.status == http.client.OK, "; ".join(wrong) or f"{report['status']} ({report['version']})"
+    except (OSError, http.client.HTTPException) as error:
+        return False, f"no answer from {host} port {port} ({error or type(error).__name__})"
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return False, f"what answers at {host} port {port} is not the bot"
+    finally:
+        connection.close()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="baal", description="Make and run AI agents from a Telegram chat.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run in (("serve", serve), ("new-key", new_key)):
+    for name, run in (("serve", serve), ("health", health), ("new-key", new_key)):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
     return parser

@@ -6,7 +6,7 @@ import sys
 
 TOKEN = re.compile(r"(?<!\d)\d{3,}:[A-Za-z0-9_-]{20,}")
 KEY = re.compile(r"\bLTAI_[A-Za-z0-9_-]+")
-NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "sqlalchemy.engine", "asyncio", "dbos")
+NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "uvicorn", "sqlalchemy.engine", "asyncio", "dbos")
 
 
 class Redacting(logging.Formatter):

@@ -29,6 +29,7 @@ class EngineName(StrEnum):
     """What runs agents on a machine."""
 
     PROCESS = "process"
+    DOCKER = "docker"
 
 
 class Settings(BaseSettings):
@@ -59,13 +60,23 @@ class Settings(BaseSettings):
 
     provider: ProviderName = ProviderName.LOCAL
     engine: EngineName = EngineName.PROCESS
-    agent_release: str = "dev"
-    """What agents should run: an image by digest, or any label with the process engine."""
+    docker_host: str = "unix:///var/run/docker.sock"
+    docker_network: str = ""
+    """Where the bot is itself a container: the network in which it reaches agents by name."""
+    agent_image: str = "baal/agent:dev"
+    """What agents run: `registry/name:tag[@sha256:…]`. The process engine runs this code, and takes it for a label."""
 
     agent_context_tokens: int = Field(default=11_000, ge=256)
     """Tokens of a conversation that agents send along; with the answer it must fit into the smallest model offered."""
     agent_max_tokens: int = Field(default=4_096, ge=16)
     """Tokens of an answer at most."""
+
+    http_port: int = Field(default=0, ge=0, le=65_535)
+    """Of the bot's own HTTP door (`/health`); 0: it has none."""
+    http_host: str = "127.0.0.1"
+    bot_version: str = "dev"
+    """Baked into the image, like the git revision."""
+    bot_revision: str = "unknown"
 
     free_tier_daily_messages: int = Field(default=50, ge=0)
     max_agents_per_user: int = Field(default=3, ge=0)

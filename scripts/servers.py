@@ -12,18 +12,20 @@ STOP_SECONDS = 15
 
 async def start_server(stack: AsyncExitStack, module: str, *arguments: str, log: Path) -> str:
     """Run a module that prints its URL when it is ready; the URL. It ends with the stack."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=log.open("wb"),
-    )
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            process_group=0,  # a Ctrl-C in the terminal is for what started it
+        )
     stack.push_async_callback(end, process)
     assert process.stdout is not None  # noqa: S101  PIPE was asked for
     async with asyncio.timeout(START_SECONDS):
         line = (await process.stdout.readline()).decode().strip()
     if "http://" not in line:
-        raise SystemExit(f"{module} did not start: {line or log.read_text()}")
+        raise SystemExit(f"{module} did not start: {line or log.read_text()}")  # noqa: ASYNC240  the end
     return line[line.index("http://") :].split()[0]
 
 

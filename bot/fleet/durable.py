@@ -25,6 +25,8 @@ APPLICATION_VERSION = "1"
 
 STOP_SECONDS = 5
 CONNECTIONS = 10
+NO_WORKFLOW = "none"
+"""An id that no attempt has."""
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -91,9 +93,17 @@ class Durable:
         status = await DBOS.get_workflow_status_async(attempt.id)
         return status is not None and status.status in ENDED
 
+    async def trouble(self) -> str:
+        """What keeps it from working; empty if nothing does. It raises what is wrong with its database."""
+        if self._run is None:
+            return "not started"
+        await DBOS.get_workflow_status_async(NO_WORKFLOW)
+        return ""
+
     async def stop(self) -> None:
         """Wait a moment for running work; the next start goes on with what is left."""
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=STOP_SECONDS)
+        self._run = None
         # DBOS made its own, now closed, executor this loop's default.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         if self._engine:

@@ -43,6 +43,12 @@ class Fleet:
             await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._durable.stop()
 
+    async def trouble(self) -> str:
+        """What keeps it from working; empty if nothing does."""
+        if self._sweeping is not None and self._sweeping.done():
+            return "the sweep has ended"
+        return await self._durable.trouble()
+
     async def nudge(self, agent_id: int) -> None:
         """A wish has changed: start working on it now instead of at the next sweep."""
         await self._submit(await self._books.agent(agent_id))

@@ -4,6 +4,10 @@ from typing import Any
 
 STOP_SECONDS = 30
 """An agent lets running turns end for 20 s."""
+PORT = 80
+"""Of an agent with TLS_MODE=plain: on loopback or a private network, where nobody else listens in."""
+MACHINE, FINGERPRINT = "baal.machine", "baal.fingerprint"
+"""Labels of its container."""
 VOLUMES = {"data": "/data", "workspace": "/workspace", "caddy": "/caddy"}
 _LOG = {"max-size": "5m", "max-file": "2"}
 

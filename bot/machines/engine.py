@@ -80,3 +80,6 @@ class Engine(Protocol):
 
     async def remove(self, place: Place) -> None:
         """Stop it (first asked, then forced). Its data stays with the machine."""
+
+    async def wipe(self, place: Place) -> None:
+        """Stop it, and remove its data too. For good: what is to be kept must be elsewhere by now."""

@@ -38,7 +38,7 @@ class LocalProvider:
         path = self._path(machine_id)
         if not await asyncio.to_thread(path.is_dir):
             return
-        await self._engine.remove(Place(machine_id=machine_id, path=str(path)))
+        await self._engine.wipe(Place(machine_id=machine_id, path=str(path)))
         await asyncio.to_thread(shutil.rmtree, path, onexc=_unless_gone)
 
     async def listed(self) -> list[str]:

@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-import aiohttp
-from pydantic import ValidationError
-
-from agent import protocol
 from bot.errors import MachineError, NotStarted
+from bot.machines import health
 from bot.machines.engine import Inspection, RunState, Spec
 from bot.machines.provider import Place
 
@@ -92,6 +90,11 @@ class ProcessEngine:
                 return
         raise MachineError(f"the agent on {place.machine_id} does not end; look at its process {files.process_id()}")
 
+    async def wipe(self, place: Place) -> None:
+        """End it and remove the folder of its data."""
+        await self.remove(place)
+        await asyncio.to_thread(shutil.rmtree, Files(Path(place.path)).data, ignore_errors=True)
+
     async def _start(self, files: "Files", spec: Spec) -> str:
         try:
             with ExitStack() as open_files:
@@ -127,7 +130,7 @@ class ProcessEngine:
 
     def _environment(self, files: "Files", spec: Spec, fd: int) -> dict[str, str]:
         basics = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        return basics | spec.environment() | {"AGENT_DATA": str(files.folder / "data"), "AGENT_FD": str(fd)}
+        return basics | spec.environment() | {"AGENT_DATA": str(files.data), "AGENT_FD": str(fd)}
 
     async def _wait_healthy(self, files: "Files", url: str) -> None:
         try:
@@ -147,6 +150,7 @@ class Files:
         self.folder = folder
         self.lock = folder / "lock"
         self.pid = folder / "pid"
+        self.data = folder / "data"
         self._started = folder / "started.json"
         self._log = folder / "agent.log"
 
@@ -221,19 +225,7 @@ def _url(port: int) -> str:
 
 async def _serves(files: Files, url: str) -> bool:
     # The lock after the answer: our agent lives, so the port was its own and nobody else's.
-    return await _answers(url) and files.is_locked()
-
-
-async def _answers(url: str) -> bool:
-    """It is up, and not on its way out."""
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-            session.get(f"{url}/health") as response,
-        ):
-            return response.ok and protocol.Health.model_validate_json(await response.read()).status == "ok"
-    except (aiohttp.ClientError, TimeoutError, ValidationError):
-        return False
+    return await health.answers(url) and files.is_locked()
 
 
 async def _until(fact: Callable[[], bool], seconds: float) -> bool:

@@ -69,6 +69,12 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
+    async def trouble(self) -> str:
+        """Empty: it takes transactions (SQLite gives the write lock for each). It raises what is wrong."""
+        async with self.transaction() as transaction:
+            await transaction.execute(select(1))
+        return ""
+
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A session of one transaction: committed at the end of the block, rolled back on an exception."""

@@ -149,6 +149,10 @@ class Front:
         if not polling.cancelled():
             polling.result()
 
+    async def trouble(self) -> str:
+        """What is wrong with the way from Telegram to us; empty if nothing is."""
+        return self._intake.trouble()
+
     async def _start(self) -> None:
         await self._services.fleet.start()
         await self._notifier.start()

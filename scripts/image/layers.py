@@ -51,7 +51,7 @@ SECRETS = (
     Secret("a LibertAI key", b"LTAI_", re.compile(rb"LTAI_[A-Za-z0-9]{16,}")),
     Secret("an AWS key", b"AKIA", re.compile(rb"(?<![A-Z0-9])AKIA[A-Z2-7]{16}(?![A-Z0-9])")),
     Secret("a GitHub token", b"gh", re.compile(rb"(?<![A-Za-z0-9_])(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60,})")),
-    Secret("a password in an address", b"://", re.compile(rb"\w+://[\w.%-]+:[\w.%-]+@[\w-]+"), loose=True),
+    Secret("a password in an address", b"://", re.compile(rb"\w://[\w.%-]+:(?!password@)[\w.%-]+@\w"), loose=True),
     Secret(
         "a secret in a variable",
         b"=",

@@ -17,7 +17,8 @@ from scripts.image import source
 from scripts.image.build import IMAGES, build
 from scripts.image.commands import Refused, docker_problem, in_one_line
 
-TOOLS = Path(".venv") / "scan" / "bin"
+TOOLS = Path(sys.prefix) / "scan" / "bin"
+"""`make scan` installs them beside the developer's packages, not among them."""
 FORMAT = ("--sv=1.6", "--of=JSON")
 UNREACHED = "pip-audit: its database cannot be reached from here; not audited"
 PYTHON_PACKAGES = "find /app /opt /usr -name '*.dist-info' | tar -c -T -"
@@ -96,7 +97,7 @@ def _inside(image: str, words: str) -> bytes:
 def audit(lock: Path) -> list[str]:
     """Ask for the known vulnerabilities of what a lock pins; say what came of it, and return those found."""
     options = ("--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json")
-    command = (str(source.ROOT / TOOLS / "pip-audit"), *options, "--requirement", str(lock))
+    command = (str(TOOLS / "pip-audit"), *options, "--requirement", str(lock))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     verdict = judge(done.stdout, done.stderr)
     if verdict is None:
@@ -136,7 +137,7 @@ def judge(answer: str, complaint: str) -> Verdict | None:
 
 
 def _tool(name: str, *arguments: str, words: str = "") -> str:
-    command = (str(source.ROOT / TOOLS / name), *arguments)
+    command = (str(TOOLS / name), *arguments)
     done = subprocess.run(command, input=words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"{name} failed: {(done.stderr.strip() or 'it said nothing').splitlines()[-1]}")
@@ -148,6 +149,8 @@ def _lock(what: str) -> Path:
 
 
 def main() -> None:
+    if not TOOLS.exists():
+        raise Refused("cyclonedx-bom and pip-audit are not installed: `make scan` does that")
     problem = docker_problem()
     if problem:
         print(f"{problem}. So only the Python packages are listed, as requirements/*.lock have them.")

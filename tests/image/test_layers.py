@@ -36,8 +36,8 @@ DOCKERFILE = """
 ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE}
 COPY planted /
-RUN rm -r /key.pem /.git && chmod 4755 /setuid && chmod 0777 /open && chmod 0666 /open/file /sticky/file && chmod 1777 /sticky
-RUN chmod 0666 /sticky/file /harmless && rm /harmless
+RUN rm -r /key.pem /.git && chmod 0666 /harmless /open/file /sticky/file
+RUN rm /harmless && chmod 4755 /setuid && chmod 0777 /open && chmod 1777 /sticky
 RUN find / -xdev -type f -perm /6000 ! -path /setuid -exec chmod a-s {} +
 ENV AGENT_SECRET=0123456789abcdef
 """

@@ -62,7 +62,7 @@ class Shown:
 
 
 class World:
-    def __init__(self, database, vault, folder, clock):
+    def __init__(self, database, durable_url, vault, folder, clock):
         self.clock = clock
         self.users = Users(database, vault)
         self.agents = Agents(database, vault, release="r1", limit=9)
@@ -83,7 +83,7 @@ class World:
             default_models=["m"],
             kept=KeptAnswers(database),
         )
-        self.durable_url = f"sqlite:///{folder / 'durable.sqlite'}"
+        self.durable_url = durable_url
         self.fleet = self.new_fleet()
 
     def new_fleet(self):
@@ -121,8 +121,14 @@ class World:
 
 
 @pytest.fixture
-async def world(database, vault, tmp_path, clock):
-    made = World(database, vault, tmp_path, clock)
+def durable_url(database_url, tmp_path):
+    is_server = database_url.startswith("postgresql")
+    return database_url if is_server else f"sqlite:///{tmp_path / 'durable.sqlite'}"
+
+
+@pytest.fixture
+async def world(database, durable_url, vault, tmp_path, clock):
+    made = World(database, durable_url, vault, tmp_path, clock)
     await made.fleet.start()
     yield made
     await made.fleet.stop()
@@ -271,11 +277,14 @@ async def test_an_agent_that_has_talked_keeps_its_machine_when_it_cannot_be_star
     assert await world.provider.listed() == [machine.id]
 
 
-async def test_losing_the_durable_database_loses_no_wish(world, tmp_path):
+async def test_losing_the_durable_database_loses_no_wish(world, database, tmp_path):
     await world.fleet.stop()
     agent_id = await world.agent()
     for path in tmp_path.glob("durable.sqlite*"):
         path.unlink()
+    if database.is_server:
+        async with database.transaction() as transaction:
+            await transaction.exec_driver_sql("DROP SCHEMA dbos CASCADE")
 
     world.fleet = world.new_fleet()
     await world.fleet.start()
