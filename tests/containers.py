@@ -66,7 +66,8 @@ class Box:
     def url(self, port: int = 80, scheme: str = "http") -> str:
         """Where a port of it is published on loopback."""
         self.container.reload()
-        return f"{scheme}://127.0.0.1:{self.container.ports[f'{port}/tcp'][0]['HostPort']}"
+        published: Any = self.container.ports[f"{port}/tcp"]
+        return f"{scheme}://127.0.0.1:{published[0]['HostPort']}"
 
     def run(self, *command: str, user: int = 0, environment: Mapping[str, str] | None = None) -> Ran:
         """A command beside the agent, as `docker exec` does it."""
