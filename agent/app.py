@@ -12,10 +12,12 @@ from litestar.types import ASGIApp
 
 from agent import log
 from agent.auth import Door, Key
+from agent.compaction import Compactor
+from agent.equip import Outfitter
 from agent.errors import HINTS, Refused
 from agent.history import History
 from agent.llm import Llm
-from agent.loop import Loop
+from agent.loop import Bounds, Loop
 from agent.prompt import system_prompt
 from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
@@ -37,7 +39,7 @@ def build(settings: Settings) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used."""
     store = Store(settings.agent_data)
     llm = _llm(settings)
-    turns = Turns(store, _loop(settings, store, llm), _limits(settings))
+    turns = Turns(store, _loop(settings, store, llm), Outfitter.of(settings, store), _limits(settings))
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
@@ -79,7 +81,8 @@ def _llm(settings: Settings) -> Llm:
 def _loop(settings: Settings, store: Store, llm: Llm) -> Loop:
     return Loop(
         llm=llm,
-        history=History(store, settings.agent_history_messages, settings.agent_context_tokens),
+        compactor=Compactor(llm, History(store, settings.agent_history_messages), settings.agent_context_tokens),
+        bounds=Bounds(rounds=settings.agent_rounds, tokens=settings.agent_turn_tokens),
         system=system_prompt(name=settings.agent_name, job=settings.agent_job),
         retry_pause=settings.agent_retry_pause_seconds,
     )

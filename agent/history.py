@@ -1,56 +1,93 @@
-"""What of a chat's past the model is shown: the newest messages that fit, in an order every server accepts."""
+"""What of a chat's past the model is shown: a summary of its older part and what was said since, always valid.
 
+Valid is what every chat completions API accepts: user first, no two of one speaker in a row, and after an answer with
+tool calls exactly one result for each.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.store import Message, Speaker, Store
 
-_CHARS_PER_TOKEN = 3
+CHARS_PER_TOKEN = 3
 """On the safe side for most languages: English has about four, and four was seen to overflow."""
+NO_RESULT = "There is no result: this call was interrupted."
+_SUMMARY = "Summary of our conversation so far:\n{summary}\n\n(End of the summary.)"
+_UNDERSTOOD = "Understood; I go on from there."
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The rows of a chat since its summary, with their numbers."""
+
+    summary: str
+    rows: Sequence[tuple[int, Message]]
+
+    def messages(self) -> list[Message]:
+        """What the model is shown."""
+        said = valid(message for _, message in self.rows)
+        if not self.summary:
+            return said
+        # A pair of its own: the rest stays, to the byte, as it was sent before, which model servers' caches need.
+        told = Message(Speaker.USER, _SUMMARY.format(summary=self.summary))
+        return [told, Message(Speaker.ASSISTANT, _UNDERSTOOD), *said]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Reads the past of chats within two bounds."""
+    """Reads and writes the past of chats."""
 
     store: Store
     max_messages: int
-    max_tokens: int
 
-    def load(self, chat_id: str) -> list[Message]:
-        """Return the chat's last messages: alternating, the first and the last one said by the user."""
-        recent = self.store.recent_messages(chat_id, self.max_messages)
-        return merge(_starting_with_user(_newest_within(recent, self.max_tokens * _CHARS_PER_TOKEN)))
-
-
-def merge(messages: list[Message]) -> list[Message]:
-    """Join neighbours of one speaker.
-
-    A failed turn leaves a user's message without an answer, and some chat templates refuse two users in a row.
-    """
-    merged: list[Message] = []
-    for message in messages:
-        if merged and merged[-1].speaker == message.speaker:
-            message = Message(message.speaker, f"{merged.pop().text}\n\n{message.text}")  # noqa: PLW2901 - the joined one
-        merged.append(message)
-    return merged
+    def load(self, chat_id: str) -> Past:
+        """The chat since its summary, at most its newest `max_messages`."""
+        up_to, summary = self.store.find_summary(chat_id)
+        return Past(summary, self.store.recent_messages(chat_id, self.max_messages, after=up_to))
 
 
-def newer_half(messages: list[Message]) -> list[Message]:
-    """Drop the older half of a conversation that did not fit."""
-    return _starting_with_user(messages[(len(messages) + 1) // 2 :])
+def tokens(messages: Iterable[Message]) -> int:
+    """Estimate, rather too high."""
+    return sum(_chars(message) for message in messages) // CHARS_PER_TOKEN
 
 
-def _newest_within(messages: list[Message], chars: int) -> list[Message]:
-    for index in range(len(messages) - 1, -1, -1):
-        chars -= len(messages[index].text)
-        if chars < 0:
-            # The newest one always goes: if it is too long, that is for the model to say.
-            return messages[min(index + 1, len(messages) - 1) :]
-    return messages
+def _chars(message: Message) -> int:
+    return len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.calls)
 
 
-def _starting_with_user(messages: list[Message]) -> list[Message]:
-    for index, message in enumerate(messages):
-        if message.speaker is Speaker.USER:
-            return messages[index:]
-    return []
+def valid(messages: Iterable[Message]) -> list[Message]:
+    """Repair whatever failures, restarts and cuts have left behind."""
+    repaired: list[Message] = []
+    rounds = list(messages)
+    index = next((number for number, each in enumerate(rounds) if each.speaker is Speaker.USER), len(rounds))
+    while index < len(rounds):
+        message = rounds[index]
+        index += 1
+        if message.calls:
+            results, index = _results(rounds, index)
+            repaired += [message, *(_result(call.id, results) for call in message.calls)]
+        elif message.speaker is not Speaker.TOOL:  # a result whose call is gone says nothing
+            _append(repaired, message)
+    return repaired
+
+
+def _results(rounds: Sequence[Message], index: int) -> tuple[dict[str, Message], int]:
+    """The results that follow, by the id of their call, and where they end."""
+    found: dict[str, Message] = {}
+    while index < len(rounds) and rounds[index].speaker is Speaker.TOOL:
+        found.setdefault(rounds[index].call_id, rounds[index])
+        index += 1
+    return found, index
+
+
+def _result(call_id: str, results: dict[str, Message]) -> Message:
+    return results.get(call_id) or Message(Speaker.TOOL, NO_RESULT, call_id=call_id)
+
+
+def _append(repaired: list[Message], message: Message) -> None:
+    """A failed turn leaves a user's message without an answer; some chat templates refuse two users in a row."""
+    last = repaired[-1] if repaired else None
+    if last and last.speaker is message.speaker and not last.calls:
+        repaired[-1] = Message(message.speaker, f"{last.text}\n\n{message.text}")
+    else:
+        repaired.append(message)

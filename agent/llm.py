@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from agent.calls import Call, Calls
 from agent.errors import ModelFailed
 from agent.protocol import ErrorKind
 from agent.store import Message
@@ -50,12 +51,13 @@ _KINDS = {
 
 @dataclass(slots=True)
 class Completion:
-    """What a stream told besides its text."""
+    """What an answer told besides its text."""
 
     finish_reason: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    calls: list[Call] = field(default_factory=list)
 
 
 class Llm:
@@ -80,11 +82,17 @@ class Llm:
             client = await self._connecting
             await client.close()
 
-    async def complete(self, system: str, messages: list[Message], say: Callable[[str], None]) -> Completion:
+    async def complete(
+        self,
+        system: str,
+        messages: list[Message],
+        say: Callable[[str], None],
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> Completion:
         """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
         client = await asyncio.shield(self.connect())
         reading = _Reading(say)
-        async with _facts(), self._post(client, self._body(system, messages)) as response:
+        async with _facts(), self._post(client, self._body(system, messages, tools)) as response:
             async for chunk in response.iter_bytes():
                 reading.feed(chunk)
         return reading.end()
@@ -94,13 +102,13 @@ class Llm:
             model=self._model, messages=[], stream=True, extra_body=body
         )
 
-    def _body(self, system: str, messages: list[Message]) -> dict[str, Any]:
-        said = [{"role": message.speaker.value, "content": message.text} for message in messages]
-        return {
-            "messages": [{"role": "system", "content": system}, *said],
+    def _body(self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "messages": [{"role": "system", "content": system}, *map(_on_the_wire, messages)],
             "max_tokens": self._max_tokens,
             "stream_options": {"include_usage": True},
         }
+        return body | {"tools": list(tools)} if tools else body
 
     def _client(self) -> AsyncOpenAI:
         import httpx2  # noqa: PLC0415 - slow, and comes with openai
@@ -114,6 +122,19 @@ class Llm:
             max_retries=0,  # the loop asks again, and tells the person
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
         )
+
+
+def _on_the_wire(message: Message) -> dict[str, Any]:
+    # Content is "" and never null beside tool calls: some chat templates print null as "None".
+    said: dict[str, Any] = {"role": message.speaker.value, "content": message.text}
+    if message.calls:
+        said["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.calls
+        ]
+    if message.call_id:
+        said["tool_call_id"] = message.call_id
+    return said
 
 
 @asynccontextmanager
@@ -150,12 +171,13 @@ def _kind(status: int, code: object, text: str) -> ErrorKind:
 class _Reading:
     """Reads one answer: a stream of events, or one JSON document from servers that do not stream."""
 
-    __slots__ = ("_completion", "_data_seen", "_line", "_say", "_stray", "_visible")
+    __slots__ = ("_calls", "_completion", "_data_seen", "_line", "_say", "_stray", "_visible")
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._visible = Visible()
         self._completion = Completion()
+        self._calls = Calls()
         self._line = b""
         self._stray = b""
         self._data_seen = False
@@ -174,6 +196,7 @@ class _Reading:
         if self._completion.finish_reason is None:
             # LibertAI's gateway ends a stream silently when a server behind it fails.
             raise ModelFailed(ErrorKind.UNREACHABLE, "the stream ended without a finish_reason")
+        self._completion.calls = self._calls.finish()
         return self._completion
 
     def _read_line(self, line: bytes) -> None:
@@ -197,12 +220,18 @@ class _Reading:
     def _read_choice(self, choice: dict[str, Any]) -> None:
         # `reasoning_content` and `reasoning` are the model's thinking and stay unread.
         said = choice.get("delta") or choice.get("message")
-        text = said.get("content") if isinstance(said, dict) else None
-        if text and isinstance(text, str):
-            self._tell(self._visible.feed(text))
+        if isinstance(said, dict):
+            self._read_said(said)
         reason = choice.get("finish_reason")
         if isinstance(reason, str):
             self._completion.finish_reason = reason
+
+    def _read_said(self, said: dict[str, Any]) -> None:
+        text = said.get("content")
+        if text and isinstance(text, str):
+            self._tell(self._visible.feed(text))
+        for piece in _dicts(said.get("tool_calls")):
+            self._calls.feed(piece)
 
     def _read_usage(self, usage: dict[str, Any]) -> None:
         details = usage.get("prompt_tokens_details")

@@ -1,87 +1,221 @@
-"""Answer a chat: load its history, ask the model, and ask once more if that may help."""
+"""One turn: ask the model, run the tools it calls, ask again, until it has answered or has had enough."""
 
 import asyncio
+import json
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent import log
+from agent.calls import Call, replayable
+from agent.compaction import Compactor
 from agent.errors import ModelFailed
-from agent.history import History, newer_half
+from agent.history import Past, valid
 from agent.llm import Completion, Llm
-from agent.protocol import ErrorKind, Usage
-from agent.store import Message
+from agent.protocol import ErrorKind, ToolState, Usage
+from agent.store import Message, Speaker
+from agent.toolbox import Result, Toolbox
 
 _ASKING_AGAIN = {
     ErrorKind.BUSY: "The model is overloaded. Asking it again…",
     ErrorKind.UNREACHABLE: "The model stopped in the middle. Asking it again…",
     ErrorKind.BAD_REPLY: "The model sent something unreadable. Asking it again…",
-    ErrorKind.TOO_LONG: "This conversation is too long for the model. Asking again without its older half…",
+    ErrorKind.TOO_LONG: "This conversation is too long for the model. Asking again with a summary of it…",
 }
 _CUT = "The answer reached its length limit. Ask me to continue for the rest."
+_CUT_CALL = "Not run: your answer reached its length limit in the middle of this call. Do it in smaller steps."
+_REPEATED = "Not run: you have called this {times} times with the same arguments. Try something else, or answer."
+_ENOUGH = "You have used all the steps there are for one answer. Answer now with what you have; say what is missing."
+_SAME_CALL, _TOO_OFTEN = 3, 5
 
 
 class Output(Protocol):
-    """Where an answer goes."""
+    """Where a turn's answer goes."""
 
     @property
     def text(self) -> str:
-        """What was said since the last restart."""
+        """What was said since the last restart or round."""
 
     def say(self, text: str) -> None:
         """Append to the answer."""
 
     def restart(self) -> None:
-        """Take back what was said."""
+        """Take back what was said since the last round."""
 
     def notice(self, text: str) -> None:
         """Tell the person something that is not part of the answer."""
 
+    def end_round(self, messages: Sequence[Message]) -> None:
+        """What was said stands, and these messages belong to the history."""
+
+    def tool(self, call: Call, label: str, state: ToolState) -> None:
+        """Tell that a tool begins or has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What one turn has: its tools, and what the model should know now (the time, the notes).
+
+    The context goes with the newest question only, and is not kept: all that was sent before stays the same.
+    """
+
+    toolbox: Toolbox
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one turn: rounds of tool calls, and tokens that it may cost in all."""
+
+    rounds: int
+    tokens: int
+
+
+@dataclass(slots=True)
+class _Spent:
+    begun: float = field(default_factory=time.monotonic)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    tool_calls: int = 0
+
+    def add(self, completion: Completion) -> None:
+        self.prompt_tokens += completion.prompt_tokens
+        self.cached_tokens += completion.cached_tokens
+        self.completion_tokens += completion.completion_tokens
+
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.completion_tokens,
+            tool_calls=self.tool_calls,
+            milliseconds=round((time.monotonic() - self.begun) * 1000),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Drives the model through one turn."""
+    """Drives the model through turns."""
 
     llm: Llm
-    history: History
+    compactor: Compactor
     system: str
+    bounds: Bounds
     retry_pause: float
 
-    async def answer(self, turn_id: str, chat_id: str, out: Output) -> Usage:
-        """Answer the chat's last message; `ModelFailed` if also the second attempt failed."""
-        begun = time.monotonic()
-        completion = await self._answer_messages(turn_id, self.history.load(chat_id), out)
-        return Usage(
-            prompt_tokens=completion.prompt_tokens,
-            cached_tokens=completion.cached_tokens,
-            completion_tokens=completion.completion_tokens,
-            milliseconds=round((time.monotonic() - begun) * 1000),
-        )
+    async def answer(self, turn_id: str, chat_id: str, equipment: Equipment, out: Output) -> Usage:
+        """Answer the chat's last message; `ModelFailed` if that is not to be had, also after asking once more."""
+        return await _Turn(self, turn_id, chat_id, equipment, out).run()
 
-    async def _answer_messages(self, turn_id: str, messages: list[Message], out: Output) -> Completion:
+
+class _Turn:
+    """The state of one turn."""
+
+    def __init__(self, loop: Loop, turn_id: str, chat_id: str, equipment: Equipment, out: Output) -> None:
+        self._loop = loop
+        self._turn_id = turn_id
+        self._chat_id = chat_id
+        self._toolbox = equipment.toolbox
+        self._context = equipment.context
+        self._out = out
+        self._spent = _Spent()
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._retried = False
+
+    async def run(self) -> Usage:
+        tools = self._toolbox.schemas()
+        for _ in range(self._loop.bounds.rounds):
+            completion = await self._ask(tools)
+            if not completion.calls:
+                return self._answered(completion)
+            await self._run_tools(completion)
+            if self._is_stuck():
+                break
+        return self._answered(await self._ask([], _ENOUGH))
+
+    async def _ask(self, tools: Sequence[dict[str, object]], last_words: str = "") -> Completion:
+        past = await self._loop.compactor.fit(self._chat_id, self._loop.system)
         try:
-            return await self._ask(messages, out)
+            return await self._complete(past, tools, last_words)
         except ModelFailed as failure:
-            shorter = _worth_asking(failure, messages)
-            if not shorter:
+            if self._retried or not (failure.heals or failure.kind is ErrorKind.TOO_LONG):
                 raise
-            log.warning("asking again", turn=turn_id, reason=str(failure))
-            out.restart()
-            out.notice(_ASKING_AGAIN[failure.kind])
-        await asyncio.sleep(self.retry_pause)
-        return await self._ask(shorter, out)
+            self._retried = True
+            log.warning("asking again", turn=self._turn_id, reason=str(failure))
+            self._out.restart()
+            self._out.notice(_ASKING_AGAIN[failure.kind])
+            if failure.kind is ErrorKind.TOO_LONG:
+                past = await self._loop.compactor.fit(self._chat_id, self._loop.system, squeeze=True)
+        await asyncio.sleep(self._loop.retry_pause)
+        return await self._complete(past, tools, last_words)
 
-    async def _ask(self, messages: list[Message], out: Output) -> Completion:
-        completion = await self.llm.complete(self.system, messages, out.say)
-        if not out.text.strip():
+    async def _complete(self, past: Past, tools: Sequence[dict[str, object]], last_words: str) -> Completion:
+        messages = _with_context(past.messages(), self._context)
+        if last_words:
+            messages = valid([*messages, Message(Speaker.USER, last_words)])
+        completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools)
+        if not (self._out.text.strip() or completion.calls):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
-        if completion.finish_reason == "length":
-            out.notice(_CUT)
+        self._spent.add(completion)
         return completion
 
+    async def _run_tools(self, completion: Completion) -> None:
+        """Run them and write them down with their results, also when the turn is stopped in the middle."""
+        calls = completion.calls
+        self._spent.tool_calls += len(calls)
+        results: dict[str, Result] = {}
+        try:
+            if completion.finish_reason == "length":
+                results = {call.id: Result(call.id, _CUT_CALL, ok=False) for call in calls}
+            else:
+                await self._run_new(calls, results)
+        finally:
+            said = Message(Speaker.ASSISTANT, self._out.text.rstrip(), tuple(replayable(call) for call in calls))
+            self._out.end_round(valid([_ASKED, said, *(_message(result) for result in results.values())])[1:])
 
-def _worth_asking(failure: ModelFailed, messages: list[Message]) -> list[Message]:
-    """Choose what to ask after a failure; nothing if asking again is in vain."""
-    if failure.heals:
+    async def _run_new(self, calls: Sequence[Call], results: dict[str, Result]) -> None:
+        fresh = []
+        for call in calls:
+            key = (call.name, _canonical(call.arguments))
+            self._calls[key] += 1
+            if self._calls[key] > _SAME_CALL:
+                words = _REPEATED.format(times=self._calls[key])
+                results[call.id] = Result(call.id, words, ok=False)
+            else:
+                fresh.append(call)
+        await self._toolbox.run(fresh, results, self._out.tool)
+
+    def _is_stuck(self) -> bool:
+        spent = self._spent.prompt_tokens + self._spent.completion_tokens
+        return spent > self._loop.bounds.tokens or max(self._calls.values(), default=0) >= _TOO_OFTEN
+
+    def _answered(self, completion: Completion) -> Usage:
+        if completion.finish_reason == "length":
+            self._out.notice(_CUT)
+        return self._spent.usage()
+
+
+_ASKED = Message(Speaker.USER, "")
+"""Before an answer, so that it is valid."""
+
+
+def _with_context(messages: list[Message], context: str) -> list[Message]:
+    newest = max((index for index, each in enumerate(messages) if each.speaker is Speaker.USER), default=None)
+    if newest is None or not context:
         return messages
-    return newer_half(messages) if failure.kind is ErrorKind.TOO_LONG and len(messages) > 1 else []
+    question = Message(Speaker.USER, f"{messages[newest].text}\n\n{context}")
+    return [*messages[:newest], question, *messages[newest + 1 :]]
+
+
+def _message(result: Result) -> Message:
+    return Message(Speaker.TOOL, result.text, call_id=result.call_id)
+
+
+def _canonical(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments or "{}"), sort_keys=True)
+    except ValueError:
+        return arguments

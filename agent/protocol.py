@@ -74,6 +74,7 @@ class Usage(Model):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    tool_calls: int = 0
     milliseconds: int = 0
 
 
@@ -124,6 +125,25 @@ class Notice(Model):
     text: str
 
 
+class ToolState(StrEnum):
+    """How far a tool's call is."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Tool(Model):
+    """Something is being done for the answer. The same `id` comes again when it has ended. `label` is for people."""
+
+    type: Literal["tool"] = "tool"
+    seq: int
+    id: str
+    name: str
+    label: str
+    state: ToolState
+
+
 class Failed(Model):
     """The turn ended without its full answer. `text` is written for the person; it never holds an exception."""
 
@@ -151,7 +171,7 @@ class KeepAlive(Model):
     seq: int
 
 
-Event = Annotated[Text | Restart | Notice | Failed | Done | KeepAlive, Field(discriminator="type")]
+Event = Annotated[Text | Restart | Notice | Tool | Failed | Done | KeepAlive, Field(discriminator="type")]
 Final = Failed | Done
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from agent.errors import BadSettings
 
 _BREAKING = {"Cc", "Zl", "Zp"}
+_LIBERTAI = "://api.libertai.io/"
 _MAX_JOB_BYTES = 120_000
 _SECRETS = ("AGENT_SECRET", "LLM_API_KEY")
 
@@ -65,7 +66,12 @@ class Settings(BaseSettings):
     agent_port: int = Field(default=8080, ge=0, le=65535)
     agent_fd: int | None = Field(default=None, ge=0)
 
-    agent_history_messages: int = Field(default=100, ge=1, le=10_000)
+    agent_tools: bool = True
+    # LibertAI's search service; without it, and with another model server, there are no tools for the web.
+    agent_web_url: str = ""
+    agent_history_messages: int = Field(default=400, ge=1, le=10_000)
+    agent_rounds: int = Field(default=25, ge=1)
+    agent_turn_tokens: int = Field(default=500_000, ge=1_000)
     # With the completion below it fits the smallest window LibertAI serves, 16,000 tokens.
     agent_context_tokens: int = Field(default=11_000, ge=256)
     agent_max_tokens: int = Field(default=4_096, ge=16)
@@ -76,6 +82,12 @@ class Settings(BaseSettings):
     agent_keepalive_seconds: float = Field(default=15, gt=0)
     agent_coalesce_seconds: float = Field(default=0.06, ge=0)
     agent_retry_pause_seconds: float = Field(default=1, ge=0)
+
+    @property
+    def web_url(self) -> str:
+        """Base URL of the search service, empty if there is none."""
+        base = str(self.llm_base_url)
+        return self.agent_web_url or (base.removesuffix("/").removesuffix("/v1") if _LIBERTAI in base else "")
 
 
 def read_settings() -> Settings:

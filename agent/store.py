@@ -6,13 +6,15 @@ than handing it to another thread. What one round of the loop writes is committe
 """
 
 import asyncio
+import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from agent.calls import Call
 from agent.errors import BadSettings
 
 KEEP_TURNS_SECONDS = 7 * 24 * 3600
@@ -24,6 +26,7 @@ class Speaker(StrEnum):
 
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 _SPEAKERS = {speaker.value: speaker for speaker in Speaker}  # Speaker(…) is slow, and a history is 100 of them
@@ -46,10 +49,16 @@ CREATE INDEX IF NOT EXISTS turn_by_chat ON turn (chat_id);
 CREATE TABLE IF NOT EXISTS event (
     turn_id TEXT NOT NULL, seq INTEGER NOT NULL, line TEXT NOT NULL, PRIMARY KEY (turn_id, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS message (
-    id INTEGER PRIMARY KEY, chat_id TEXT NOT NULL, turn_id TEXT NOT NULL, speaker TEXT NOT NULL, text TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, chat_id TEXT NOT NULL, turn_id TEXT NOT NULL, speaker TEXT NOT NULL, text TEXT NOT NULL,
+    calls TEXT NOT NULL DEFAULT '', call_id TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS message_by_chat ON message (chat_id, id);
 CREATE INDEX IF NOT EXISTS message_by_turn ON message (turn_id);
+CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL, text TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS note_by_scope ON note (scope, id);
+CREATE TABLE IF NOT EXISTS summary (chat_id TEXT PRIMARY KEY, up_to INTEGER NOT NULL, text TEXT NOT NULL);
 """
+# Additive only: what an older version wrote is read by a newer one, and the other way round.
+_NEW_COLUMNS = {"message": {"calls": "TEXT NOT NULL DEFAULT ''", "call_id": "TEXT NOT NULL DEFAULT ''"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +73,15 @@ class StoredTurn:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something that was said in a chat."""
+    """Something that was said in a chat.
+
+    An assistant's may ask for `calls`; then one of the tool's follows for each, with its `call_id`.
+    """
 
     speaker: Speaker
     text: str
+    calls: tuple[Call, ...] = ()
+    call_id: str = ""
 
 
 class Store:
@@ -149,27 +163,69 @@ class Store:
         rows = self._database.execute("SELECT line FROM event WHERE turn_id = ? ORDER BY seq", (turn_id,))
         return [row[0] for row in rows]
 
-    def add_message(self, turn_id: str, chat_id: str, message: Message) -> None:
+    def add_messages(self, turn_id: str, chat_id: str, messages: Sequence[Message]) -> None:
         """Append to a chat's history."""
-        self._database.execute(
-            "INSERT INTO message (chat_id, turn_id, speaker, text) VALUES (?, ?, ?, ?)",
-            (chat_id, turn_id, message.speaker.value, message.text),
+        self._database.executemany(
+            "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (chat_id, turn_id, each.speaker.value, each.text, _calls_line(each.calls), each.call_id)
+                for each in messages
+            ],
         )
+
+    def replace_text(self, number: int, text: str) -> None:
+        """Change what a message says."""
+        self._database.execute("UPDATE message SET text = ? WHERE id = ?", (text, number))
 
     def drop_messages(self, turn_id: str) -> None:
         """Take out of the history what a turn put into it."""
         self._database.execute("DELETE FROM message WHERE turn_id = ?", (turn_id,))
 
-    def recent_messages(self, chat_id: str, limit: int) -> list[Message]:
-        """List the last messages of a chat, oldest first; the cost does not grow with the chat."""
+    def recent_messages(self, chat_id: str, limit: int, after: int = 0) -> list[tuple[int, Message]]:
+        """List the last messages of a chat with their numbers, oldest first; the cost does not grow with the chat."""
         rows = self._database.execute(
-            "SELECT speaker, text FROM message WHERE chat_id = ? ORDER BY id DESC LIMIT ?", (chat_id, limit)
+            "SELECT id, speaker, text, calls, call_id FROM message WHERE chat_id = ? AND id > ? "
+            "ORDER BY id DESC LIMIT ?",
+            (chat_id, after, limit),
         ).fetchall()
-        return [Message(_SPEAKERS[speaker], text) for speaker, text in reversed(rows)]
+        return [
+            (row[0], Message(_SPEAKERS[row[1]], row[2], _read_calls(row[3]) if row[3] else (), row[4]))
+            for row in reversed(rows)
+        ]
+
+    def find_summary(self, chat_id: str) -> tuple[int, str]:
+        """The summary of a chat's older part, and the number of the last message in it; (0, "") if there is none."""
+        row = self._database.execute("SELECT up_to, text FROM summary WHERE chat_id = ?", (chat_id,)).fetchone()
+        return (row[0], row[1]) if row else (0, "")
+
+    def keep_summary(self, chat_id: str, up_to: int, text: str) -> None:
+        """Replace it."""
+        self._database.execute(
+            "INSERT INTO summary VALUES (?, ?, ?) ON CONFLICT (chat_id) DO UPDATE SET up_to = ?2, text = ?3",
+            (chat_id, up_to, text),
+        )
+        self._database.commit()
+
+    def notes(self, scope: str) -> list[tuple[int, str]]:
+        """The notes of a scope with their numbers, oldest first."""
+        return list(self._database.execute("SELECT id, text FROM note WHERE scope = ? ORDER BY id", (scope,)))
+
+    def add_note(self, scope: str, text: str) -> int:
+        """Keep a note; its number, which is never given out again."""
+        cursor = self._database.execute("INSERT INTO note (scope, text) VALUES (?, ?)", (scope, text))
+        self._database.commit()
+        return int(cursor.lastrowid or 0)
+
+    def drop_note(self, scope: str, number: int) -> bool:
+        """Remove a note; whether it was there."""
+        cursor = self._database.execute("DELETE FROM note WHERE scope = ? AND id = ?", (scope, number))
+        self._database.commit()
+        return cursor.rowcount > 0
 
     def forget_chat(self, chat_id: str) -> None:
         """Erase what was said in a chat. Its turns stay known by id: asked for again, they must not run again."""
         self._database.execute("DELETE FROM message WHERE chat_id = ?", (chat_id,))
+        self._database.execute("DELETE FROM summary WHERE chat_id = ?", (chat_id,))
         self._database.execute(
             "DELETE FROM event WHERE turn_id IN (SELECT id FROM turn WHERE chat_id = ?) "
             "AND seq < (SELECT max(seq) FROM event AS later WHERE later.turn_id = event.turn_id)",
@@ -185,4 +241,16 @@ def _open(path: Path) -> sqlite3.Connection:
     for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
         database.execute(f"PRAGMA {pragma}")
     database.executescript(_SCHEMA)
+    for table, columns in _NEW_COLUMNS.items():
+        present = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+        for name in columns.keys() - present:
+            database.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
     return database
+
+
+def _calls_line(calls: Sequence[Call]) -> str:
+    return json.dumps([[call.id, call.name, call.arguments] for call in calls]) if calls else ""
+
+
+def _read_calls(line: str) -> tuple[Call, ...]:
+    return tuple(Call(*parts) for parts in json.loads(line)) if line else ()

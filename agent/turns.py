@@ -5,18 +5,29 @@ A turn belongs to the agent, not to the request that asked for it: a lost connec
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Protocol
 from uuid import uuid4
 
 from agent import log
+from agent.calls import Call
 from agent.errors import Refused, TurnFailed
 from agent.events import EventLog, failed
-from agent.loop import Loop
-from agent.protocol import ChatRequest, Done, ErrorKind, Failed, Notice, Restart, Text, Usage
+from agent.loop import Equipment, Loop
+from agent.protocol import ChatRequest, Done, ErrorKind, Failed, Notice, Restart, Text, Tool, ToolState, Usage
 from agent.store import Message, Speaker, Store, StoredTurn, TurnState
+
+_PARAGRAPH = "\n\n"
+
+
+class Equip(Protocol):
+    """Gives a turn its tools and its context."""
+
+    def __call__(self, request: ChatRequest) -> Equipment:
+        """What is for who speaks in this chat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +42,17 @@ class Limits:
 class Turn:
     """A turn that waits or runs: the answer it collects, and the events it emits."""
 
-    def __init__(self, request: ChatRequest, events: EventLog, coalesce: float) -> None:
+    def __init__(self, request: ChatRequest, events: EventLog, store: Store, coalesce: float) -> None:
         self.id = events.turn_id
         self.chat_id = request.chat_id
-        self.message = request.message
+        self.request = request
         self.events = events
         self.text = ""
         self.task: asyncio.Task[Usage] | None = None
         self.halted_by = ErrorKind.INTERRUPTED
+        self._store = store
         self._coalesce = coalesce
+        self._rounds: list[str] = []
         self._held: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -50,16 +63,31 @@ class Turn:
             self._send_held()
 
     def restart(self) -> None:
-        """Take back what was said."""
+        """Take back what was said since the last round."""
         self.settle()
         if self.text:
             self.events.emit(Restart(seq=self.events.last + 1))
-        self.text = ""
+            self.text = ""
+            if self._rounds:
+                self.events.emit(Text(seq=self.events.last + 1, text=_PARAGRAPH.join(self._rounds)))
 
     def notice(self, text: str) -> None:
         """Tell the person something that is not part of the answer."""
         self.settle()
         self.events.emit(Notice(seq=self.events.last + 1, text=text))
+
+    def tool(self, call: Call, label: str, state: ToolState) -> None:
+        """Tell the person what is being done."""
+        self.settle()
+        self.events.emit(Tool(seq=self.events.last + 1, id=call.id, name=call.name, label=label, state=state))
+
+    def end_round(self, messages: Sequence[Message]) -> None:
+        """What was said stands, and these messages belong to the history."""
+        self.settle()
+        self._store.add_messages(self.id, self.chat_id, messages)
+        if self.text.strip():
+            self._rounds.append(self.text.strip())
+        self.text = ""
 
     def settle(self) -> None:
         """Send what is held back now."""
@@ -79,15 +107,17 @@ class Turn:
             return
         text = "".join(self._held)
         self._held.clear()
+        gap = _PARAGRAPH if self._rounds and not self.text else ""
         self.text += text
-        self.events.emit(Text(seq=self.events.last + 1, text=text))
+        self.events.emit(Text(seq=self.events.last + 1, text=gap + text))
 
 
 class Turns:
     """Owns every turn from its acceptance to its last event."""
 
-    def __init__(self, store: Store, loop: Loop, limits: Limits) -> None:
+    def __init__(self, store: Store, loop: Loop, equip: Equip, limits: Limits) -> None:
         self.draining = False
+        self._equip = equip
         self._store = store
         self._loop = loop
         self._limits = limits
@@ -164,7 +194,7 @@ class Turns:
             raise Refused(503, "draining", "This agent is about to stop. Ask again in a few seconds.")
 
     def _enqueue(self, request: ChatRequest, events: EventLog) -> EventLog:
-        turn = Turn(request, events, self._limits.coalesce_seconds)
+        turn = Turn(request, events, self._store, self._limits.coalesce_seconds)
         self._live[turn.id] = turn
         queue = self._queues.setdefault(turn.chat_id, deque())
         queue.append(turn)
@@ -181,14 +211,14 @@ class Turns:
         async with self._slots, asyncio.timeout(self._limits.turn_seconds):
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
-            self._store.add_message(turn.id, turn.chat_id, Message(Speaker.USER, turn.message))
-            return await self._loop.answer(turn.id, turn.chat_id, turn)
+            self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
+            return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request), turn)
 
     def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
         turn.settle()
         kind = _failure(turn, task)
         if turn.text.strip() and kind in (None, ErrorKind.STOPPED):
-            self._store.add_message(turn.id, turn.chat_id, Message(Speaker.ASSISTANT, turn.text.rstrip()))
+            self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.ASSISTANT, turn.text.rstrip())])
         if kind is ErrorKind.TOO_LONG:  # kept, it would make every later turn too long
             self._store.drop_messages(turn.id)
         number = turn.events.last + 1

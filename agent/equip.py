@@ -1,0 +1,56 @@
+"""What a turn starts with: the tools that this agent has and this person may use, and what the model should know."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from agent.loop import Equipment
+from agent.memory import Memory
+from agent.policy import may
+from agent.protocol import ChatRequest
+from agent.sandbox.client import Sandbox
+from agent.sandbox.wire import SOCKET
+from agent.settings import Settings
+from agent.store import Store
+from agent.toolbox import Tool, Toolbox
+from agent.tools import ALWAYS, IN_WORKSPACE, ON_THE_WEB
+from agent.tools.desk import Desk
+from agent.web import Web
+from agent.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Outfitter:
+    """Equips turns."""
+
+    store: Store
+    sandbox: Sandbox
+    web: Web
+    tools: Sequence[Tool]
+
+    @classmethod
+    def of(cls, settings: Settings, store: Store) -> "Outfitter":
+        """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
+        web_url = settings.web_url
+        here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
+        web = Web(web_url, settings.llm_api_key)
+        return cls(store, Sandbox(), web, here if settings.agent_tools else [])
+
+    def __call__(self, request: ChatRequest) -> Equipment:
+        """What is for who speaks in this chat."""
+        memory = Memory.of(self.store, request.role, request.chat_id)
+        workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
+        desk = Desk(workspace, memory, self.web)
+        toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
+        return Equipment(toolbox, _context(request, memory))
+
+
+def _context(request: ChatRequest, memory: Memory) -> str:
+    now = datetime.now(UTC)
+    lines = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
+    if request.user and request.user.name:
+        lines.append(f"The person is called {request.user.name}.")
+    if notes := memory.words():
+        lines.append(f"Your notes about this person and their affairs:\n{notes}")
+    return "[Not written by the person, but for your information:\n" + "\n".join(lines) + "]"
