@@ -6,9 +6,16 @@ malformed stream that was seen.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from agent.thinking import whole
+
+_NAME_CHARS = 64
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
+"""What OpenAI's API refuses in a tool's name, whoever wrote it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +56,36 @@ class Calls:
         """All calls that have a name, in their order, each with an id of its own."""
         named = [part for part in self._parts if part.name]
         return [
-            Call(id_, part.name, part.arguments)
-            for id_, part in zip(_distinct([part.id for part in named]), named, strict=True)
+            Call(id_, whole(part.name), whole(part.arguments))
+            for id_, part in zip(_distinct([whole(part.id) for part in named]), named, strict=True)
         ]
 
     def _part(self, index: object, id_: str, name: str) -> _Part:
         if isinstance(index, int) and not isinstance(index, bool):
             part = self._by_index.get(index)
-            if part is None or (id_ and part.id and id_ != part.id):
+            if part is None or _is_another(part, id_, name):
                 part = self._by_index[index] = self._new()
         else:
-            part = self._nameless(id_, name)
+            part = self._without_index(id_, name)
         part.id = part.id or id_
         return part
 
-    def _nameless(self, id_: str, name: str) -> _Part:
-        """The call that a piece without an index belongs to."""
+    def _without_index(self, id_: str, name: str) -> _Part:
+        """The call that such a piece belongs to."""
         same = next((part for part in self._parts if id_ and part.id == id_), None)
-        if same:
-            return same
-        last = self._parts[-1] if self._parts else None
-        begins = last is None or bool(id_ and last.id) or bool(name and last.name and _is_json(last.arguments))
-        return self._new() if begins or last is None else last
+        last = same or (self._parts[-1] if self._parts else None)
+        return self._new() if last is None or _is_another(last, id_, name) else last
 
     def _new(self) -> _Part:
         self._parts.append(_Part())
         return self._parts[-1]
+
+
+def _is_another(part: _Part, id_: str, name: str) -> bool:
+    """Whether a piece begins another call than this one, although its index is the same or missing."""
+    if id_ and part.id:
+        return id_ != part.id
+    return bool(name and part.name) and (name != part.name or _is_whole(part.arguments))
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:
@@ -108,9 +119,21 @@ def _arguments(value: object) -> str:
     return "" if value is None else json.dumps(value)
 
 
-def _is_json(text: str) -> bool:
+def read_json(text: str) -> Any:
+    """Read JSON as strictly as any server does: `ValueError` also for NaN and for what is nested too deeply."""
     try:
-        json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        read_json(arguments)
     except ValueError:
         return False
     return True
@@ -118,8 +141,15 @@ def _is_json(text: str) -> bool:
 
 def replayable(call: Call) -> Call:
     """As it may stand in a history: llama.cpp answers 500 for ever to arguments that are not a JSON object."""
+    name = _ODD.sub("_", call.name)[:_NAME_CHARS]
+    return Call(call.id, name, call.arguments if _is_object(call.arguments) else "{}")
+
+
+def _is_object(arguments: str) -> bool:
     try:
-        value = json.loads(call.arguments or "{}")
+        value = read_json(arguments)
+        # A lone half of a character is an error to strict readers, also when it is escaped.
+        json.dumps(value, ensure_ascii=False).encode()
     except ValueError:
-        value = None
-    return call if isinstance(value, dict) and call.arguments else Call(call.id, call.name, "{}")
+        return False
+    return isinstance(value, dict)

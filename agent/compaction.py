@@ -4,14 +4,15 @@ It happens seldom and then thoroughly (above 75 % of the budget, down to 40 %), 
 of what is sent, which the model server then has to read anew.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from agent import log
 from agent.errors import ModelFailed
-from agent.history import History, Past, tokens, valid
+from agent.history import CHARS_PER_TOKEN, History, Past, tokens, valid
 from agent.llm import Llm
 from agent.store import Message, Speaker
+from agent.toolbox import shortened
 
 _FULL, _ROOMY = 0.75, 0.4
 _BULKY_CHARS = 1_000
@@ -38,21 +39,15 @@ class Compactor:
     async def fit(self, chat_id: str, system: str, *, squeeze: bool = False) -> Past:
         """The chat as it fits; with `squeeze` smaller than it was thought to need (the server said it is too long)."""
         past = self.history.load(chat_id)
-        full = 0 if squeeze else _FULL * self.budget
-        if tokens(past.messages()) <= full:
+        size = tokens(past.messages())
+        full = min(_ROOMY * self.budget, size) / 2 if squeeze else _FULL * self.budget
+        if size <= full:
             return past
-        room = _ROOMY * self.budget / (2 if squeeze else 1)
-        self._strip(past.rows)
-        past = self.history.load(chat_id)
+        room = full if squeeze else _ROOMY * self.budget
+        past = self._with_stubs(past, _newest_question(past.rows))
         if tokens(past.messages()) > room:
             past = await self._summarise(chat_id, system, past, room)
-        return past
-
-    def _strip(self, rows: Sequence[Row]) -> None:
-        """Old results only: those of the newest question are still being used."""
-        for number, message in rows[: _newest_question(rows)]:
-            if message.speaker is Speaker.TOOL and len(message.text) > _BULKY_CHARS:
-                self.history.store.replace_text(number, _STUB.format(head=message.text[:_HEAD_CHARS]))
+        return self._with_less_gathered(past, full)
 
     async def _summarise(self, chat_id: str, system: str, past: Past, room: float) -> Past:
         cut = _cut(past.rows, room)
@@ -60,18 +55,56 @@ class Compactor:
             return past
         older = Past(past.summary, past.rows[:cut])
         summary = await self._summary(chat_id, system, older)
-        self.history.store.keep_summary(chat_id, past.rows[cut - 1][0], summary)
-        return Past(summary, past.rows[cut:])
+        if summary:
+            self.history.store.keep_summary(chat_id, past.rows[cut - 1][0], summary)
+        # A failed summary is not kept: the messages are left out this time only, and the next time tries again.
+        return Past(summary or f"{older.summary}\n\n{_LOST}".strip(), past.rows[cut:])
 
     async def _summary(self, chat_id: str, system: str, older: Past) -> str:
+        """The model's words; empty if it had none."""
         said: list[str] = []
         asked = valid([*_within(older.messages(), self.budget), Message(Speaker.USER, _ASK)])
         try:
             await self.llm.complete(system, asked, said.append)
         except ModelFailed as failure:
             log.warning("no summary", chat=chat_id, reason=str(failure))
-            return f"{older.summary}\n\n{_LOST}".strip()
-        return "".join(said).strip() or f"{older.summary}\n\n{_LOST}".strip()
+            return ""
+        return "".join(said).strip()
+
+    def _with_less_gathered(self, past: Past, full: float) -> Past:
+        """Where one answer gathers too much by itself: its older results go too, and its last ones are shortened."""
+        if tokens(past.messages()) > full:
+            past = self._with_stubs(past, _last_round(past.rows))
+        over = tokens(past.messages()) - full
+        bulk = sum(len(message.text) for _, message in past.rows if _is_bulky(message))
+        if over <= 0 or not bulk:
+            return past
+        left = max(0.0, 1 - over * CHARS_PER_TOKEN / bulk)
+        return self._changed(
+            past, len(past.rows), lambda text: shortened(text, max(_BULKY_CHARS, int(len(text) * left)))
+        )
+
+    def _with_stubs(self, past: Past, end: int) -> Past:
+        """Only the beginnings of the results in the first rows."""
+        return self._changed(past, end, lambda text: _STUB.format(head=text[:_HEAD_CHARS]))
+
+    def _changed(self, past: Past, end: int, change: Callable[[str], str]) -> Past:
+        """Change the big results among the first rows, here and in the store."""
+        rows = list(past.rows)
+        for index, (number, message) in enumerate(rows[:end]):
+            if _is_bulky(message):
+                rows[index] = (number, replace(message, text=change(message.text)))
+                self.history.store.replace_text(number, rows[index][1].text)
+        return Past(past.summary, rows)
+
+
+def _is_bulky(message: Message) -> bool:
+    return message.speaker is Speaker.TOOL and len(message.text) > _BULKY_CHARS
+
+
+def _last_round(rows: Sequence[Row]) -> int:
+    """Where the newest calls are."""
+    return max((index for index, (_, message) in enumerate(rows) if message.calls), default=0)
 
 
 def _newest_question(rows: Sequence[Row]) -> int:
@@ -90,6 +123,8 @@ def _cut(rows: Sequence[Row], room: float) -> int:
 
 def _within(messages: list[Message], budget: int) -> list[Message]:
     """The newest that fit: also what is summarised must fit into the context."""
+    if tokens(messages) <= budget:
+        return messages
     while messages and tokens(messages) > budget:
         messages = messages[max(1, len(messages) // 4) :]
-    return messages
+    return [Message(Speaker.USER, _LOST), *messages]

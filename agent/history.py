@@ -5,7 +5,7 @@ tool calls exactly one result for each.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.store import Message, Speaker, Store
 
@@ -43,7 +43,10 @@ class History:
     def load(self, chat_id: str) -> Past:
         """The chat since its summary, at most its newest `max_messages`."""
         up_to, summary = self.store.find_summary(chat_id)
-        return Past(summary, self.store.recent_messages(chat_id, self.max_messages, after=up_to))
+        rows = self.store.recent_messages(chat_id, self.max_messages, after=up_to)
+        if not any(message.speaker is Speaker.USER for _, message in rows):
+            rows = [*self.store.newest_question(chat_id), *rows]  # what is being answered, however long that takes
+        return Past(summary, rows)
 
 
 def tokens(messages: Iterable[Message]) -> int:
@@ -65,7 +68,8 @@ def valid(messages: Iterable[Message]) -> list[Message]:
         index += 1
         if message.calls:
             results, index = _results(rounds, index)
-            repaired += [message, *(_result(call.id, results) for call in message.calls)]
+            _append(repaired, message)
+            repaired += [_result(call.id, results) for call in message.calls]
         elif message.speaker is not Speaker.TOOL:  # a result whose call is gone says nothing
             _append(repaired, message)
     return repaired
@@ -88,6 +92,6 @@ def _append(repaired: list[Message], message: Message) -> None:
     """A failed turn leaves a user's message without an answer; some chat templates refuse two users in a row."""
     last = repaired[-1] if repaired else None
     if last and last.speaker is message.speaker and not last.calls:
-        repaired[-1] = Message(message.speaker, f"{last.text}\n\n{message.text}")
+        repaired[-1] = replace(message, text=f"{last.text}\n\n{message.text}".rstrip())
     else:
         repaired.append(message)

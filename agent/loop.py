@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent import log
-from agent.calls import Call, replayable
+from agent.calls import Call, read_json, replayable
 from agent.compaction import Compactor
 from agent.errors import ModelFailed
 from agent.history import Past, valid
@@ -148,16 +148,22 @@ class _Turn:
             self._out.restart()
             self._out.notice(_ASKING_AGAIN[failure.kind])
             if failure.kind is ErrorKind.TOO_LONG:
-                past = await self._loop.compactor.fit(self._chat_id, self._loop.system, squeeze=True)
+                past = await self._smaller(past, failure)
         await asyncio.sleep(self._loop.retry_pause)
         return await self._complete(past, tools, last_words)
+
+    async def _smaller(self, past: Past, failure: ModelFailed) -> Past:
+        smaller = await self._loop.compactor.fit(self._chat_id, self._loop.system, squeeze=True)
+        if smaller.messages() == past.messages():
+            raise failure
+        return smaller
 
     async def _complete(self, past: Past, tools: Sequence[dict[str, object]], last_words: str) -> Completion:
         messages = _with_context(past.messages(), self._context)
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
         completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools)
-        if not (self._out.text.strip() or completion.calls):
+        if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
         self._spent.add(completion)
         return completion
@@ -216,6 +222,6 @@ def _message(result: Result) -> Message:
 
 def _canonical(arguments: str) -> str:
     try:
-        return json.dumps(json.loads(arguments or "{}"), sort_keys=True)
+        return json.dumps(read_json(arguments or "{}"), sort_keys=True)
     except ValueError:
         return arguments

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from agent.calls import Call
 from agent.errors import BadSettings
@@ -49,7 +50,7 @@ CREATE INDEX IF NOT EXISTS turn_by_chat ON turn (chat_id);
 CREATE TABLE IF NOT EXISTS event (
     turn_id TEXT NOT NULL, seq INTEGER NOT NULL, line TEXT NOT NULL, PRIMARY KEY (turn_id, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS message (
-    id INTEGER PRIMARY KEY, chat_id TEXT NOT NULL, turn_id TEXT NOT NULL, speaker TEXT NOT NULL, text TEXT NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, chat_id TEXT NOT NULL, turn_id TEXT NOT NULL, speaker TEXT NOT NULL, text TEXT NOT NULL,
     calls TEXT NOT NULL DEFAULT '', call_id TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS message_by_chat ON message (chat_id, id);
 CREATE INDEX IF NOT EXISTS message_by_turn ON message (turn_id);
@@ -57,6 +58,7 @@ CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEX
 CREATE INDEX IF NOT EXISTS note_by_scope ON note (scope, id);
 CREATE TABLE IF NOT EXISTS summary (chat_id TEXT PRIMARY KEY, up_to INTEGER NOT NULL, text TEXT NOT NULL);
 """
+_MESSAGE = "id, speaker, text, calls, call_id"
 # Additive only: what an older version wrote is read by a newer one, and the other way round.
 _NEW_COLUMNS = {"message": {"calls": "TEXT NOT NULL DEFAULT ''", "call_id": "TEXT NOT NULL DEFAULT ''"}}
 
@@ -184,14 +186,18 @@ class Store:
     def recent_messages(self, chat_id: str, limit: int, after: int = 0) -> list[tuple[int, Message]]:
         """List the last messages of a chat with their numbers, oldest first; the cost does not grow with the chat."""
         rows = self._database.execute(
-            "SELECT id, speaker, text, calls, call_id FROM message WHERE chat_id = ? AND id > ? "
-            "ORDER BY id DESC LIMIT ?",
+            f"SELECT {_MESSAGE} FROM message WHERE chat_id = ? AND id > ? ORDER BY id DESC LIMIT ?",  # noqa: S608 - a constant
             (chat_id, after, limit),
         ).fetchall()
-        return [
-            (row[0], Message(_SPEAKERS[row[1]], row[2], _read_calls(row[3]) if row[3] else (), row[4]))
-            for row in reversed(rows)
-        ]
+        return [_read_message(row) for row in reversed(rows)]
+
+    def newest_question(self, chat_id: str) -> list[tuple[int, Message]]:
+        """The newest message of the person in a chat with its number, if there is one."""
+        rows = self._database.execute(
+            f"SELECT {_MESSAGE} FROM message WHERE chat_id = ? AND speaker = ? ORDER BY id DESC LIMIT 1",  # noqa: S608 - a constant
+            (chat_id, Speaker.USER.value),
+        )
+        return [_read_message(row) for row in rows]
 
     def find_summary(self, chat_id: str) -> tuple[int, str]:
         """The summary of a chat's older part, and the number of the last message in it; (0, "") if there is none."""
@@ -250,6 +256,10 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _calls_line(calls: Sequence[Call]) -> str:
     return json.dumps([[call.id, call.name, call.arguments] for call in calls]) if calls else ""
+
+
+def _read_message(row: Any) -> tuple[int, Message]:
+    return row[0], Message(_SPEAKERS[row[1]], row[2], _read_calls(row[3]) if row[3] else (), row[4])
 
 
 def _read_calls(line: str) -> tuple[Call, ...]:

@@ -52,7 +52,7 @@ class Visible:
         if not self._started:
             text = text.lstrip()
             self._started = bool(text)
-        return text if text.isascii() else _whole(text)
+        return text if text.isascii() else whole(text)
 
 
 def _begun(text: str, tag: str) -> int:
@@ -64,6 +64,6 @@ def _high_surrogate(text: str) -> int:
     return int(text[-1:] >= "\ud800" and text[-1:] <= "\udbff")
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Join the halves of characters that a server escaped as two; a half alone can be neither stored nor sent."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

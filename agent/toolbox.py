@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from agent import log
-from agent.calls import Call
+from agent.calls import Call, read_json
 from agent.protocol import ToolState
 
 RESULT_CHARS = 16_000
@@ -140,7 +140,8 @@ class Toolbox:
         known = self._tools.get(call.name)
         words = known.label if known else ""
         try:
-            return words.format_map(json.loads(call.arguments or "{}"))[:LABEL_CHARS] or call.name
+            label = words.format_map(read_json(call.arguments or "{}"))
+            return " ".join(label.split())[:LABEL_CHARS] or call.name
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             return words.partition("{")[0].strip() or call.name
 
@@ -178,7 +179,7 @@ def _groups(calls: Sequence[Call], reads_only: Callable[[Call], bool]) -> list[l
 
 def _arguments(known: Tool, written: str) -> dict[str, Any]:
     try:
-        value = json.loads(written or "{}")
+        value = read_json(written or "{}")
     except ValueError as error:
         raise ToolFailed(f"The arguments are not valid JSON ({error}). {_wanted(known)}") from error
     if not isinstance(value, dict):
@@ -194,17 +195,20 @@ def _arguments(known: Tool, written: str) -> dict[str, Any]:
 def _unwrapped(known: Tool, value: dict[str, Any]) -> dict[str, Any]:
     """Some models write lists and objects as JSON inside a string."""
     wanted = known.parameters.model_json_schema()["properties"]
-    return {
-        name: _decoded(given) if wanted.get(name, {}).get("type") in ("array", "object") else given
-        for name, given in value.items()
-    }
+    return {name: _decoded(given) if _is_nested(wanted.get(name, {})) else given for name, given in value.items()}
+
+
+def _is_nested(schema: dict[str, Any]) -> bool:
+    """Whether it takes a list or an object and no string."""
+    kinds = {each.get("type") for each in [schema, *schema.get("anyOf", ())]}
+    return bool(kinds & {"array", "object"}) and "string" not in kinds
 
 
 def _decoded(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return json.loads(given)
+        return read_json(given)
     except ValueError:
         return given
 

@@ -58,7 +58,9 @@ class Turn:
 
     def say(self, text: str) -> None:
         """Append to the answer: the first piece goes out at once, what follows soon after goes out together."""
-        self._held.append(text)
+        gap = _PARAGRAPH if self._rounds and not self.text else ""
+        self._held.append(gap + text)
+        self.text += text
         if self._timer is None:
             self._send_held()
 
@@ -107,9 +109,7 @@ class Turn:
             return
         text = "".join(self._held)
         self._held.clear()
-        gap = _PARAGRAPH if self._rounds and not self.text else ""
-        self.text += text
-        self.events.emit(Text(seq=self.events.last + 1, text=gap + text))
+        self.events.emit(Text(seq=self.events.last + 1, text=text))
 
 
 class Turns:

@@ -129,9 +129,9 @@ def _seed(folder: Path) -> None:
     """Give each chat a full history."""
     store = Store(folder)
     for chat in range(CHATS):
-        for number in range(HISTORY):
-            speaker = (Speaker.USER, Speaker.ASSISTANT)[number % 2]
-            store.add_message("seed", f"chat{chat}", Message(speaker, f"Message {number}: {'word ' * 24}"))
+        speakers = (Speaker.USER, Speaker.ASSISTANT) * (HISTORY // 2)
+        said = [Message(speaker, f"Message {number}: {'word ' * 24}") for number, speaker in enumerate(speakers)]
+        store.add_messages("seed", f"chat{chat}", said)
     store.close()
 
 

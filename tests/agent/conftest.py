@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ KEY = "LTAI_test_key"
 SECRET = "a-secret-of-an-agent"
 MODEL = "qwen3.6-35b-a3b"
 DEADLINE = 10
+NOTE = "\n\n[Not written by the person, "
 # Loading the certificates of a context that is never used costs 30 ms for each client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -71,6 +73,11 @@ async def next_of[E: Event](events: AsyncIterator[Event], kind: type[E]) -> E:
             if isinstance(event, kind):
                 return event
     raise AssertionError(f"the stream ended without {kind.__name__}")
+
+
+def as_written(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was said, without the note on the time and the memory that goes with the newest question."""
+    return [message | {"content": message["content"].partition(NOTE)[0]} for message in messages]
 
 
 def without_keepalives(events: list[Event]) -> list[Event]:

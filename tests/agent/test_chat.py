@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.protocol import Done, ErrorKind, Failed, KeepAlive, Restart, Text
-from tests.agent.conftest import answer, next_of, without_keepalives
+from tests.agent.conftest import answer, as_written, next_of, without_keepalives
 from tests.fakes.libertai_sim import Script
 
 
@@ -43,12 +43,12 @@ async def test_model_is_shown_the_persona_and_the_chat_so_far(client, libertai):
     await client.events("And then?")
     await client.events("Hello", chat_id="c2")
     first, second, other = await libertai.calls()
-    assert second.messages == [
+    assert as_written(second.messages) == [
         {"role": "user", "content": "What is good?"},
         {"role": "assistant", "content": "Soup."},
         {"role": "user", "content": "And then?"},
     ]
-    assert other.messages == [{"role": "user", "content": "Hello"}]
+    assert as_written(other.messages) == [{"role": "user", "content": "Hello"}]
     assert first.system.startswith("You are Ada.\n\nYou cook.\nOnly vegetables.")
     assert first.system == second.system == other.system
 
@@ -59,7 +59,7 @@ async def test_model_is_shown_the_persona_and_the_chat_so_far(client, libertai):
 async def test_every_text_arrives_as_it_was_written(client, libertai, text):
     await libertai.reply(text)
     assert answer(await client.events(text)) == text
-    assert (await libertai.calls())[0].messages == [{"role": "user", "content": text}]
+    assert as_written((await libertai.calls())[0].messages) == [{"role": "user", "content": text}]
 
 
 async def test_same_turn_id_is_one_run_however_often_it_is_asked_for(client, libertai):
@@ -101,7 +101,7 @@ async def test_turns_of_a_chat_run_in_order_and_other_chats_do_not_wait(client, 
         await libertai.release()
         assert answer([event async for event in second]) == "second"
     assert answer(await first) == "first"
-    assert [message["content"] for message in (await libertai.calls())[2].messages] == ["1", "first", "2"]
+    assert [message["content"] for message in as_written((await libertai.calls())[2].messages)] == ["1", "first", "2"]
 
 
 async def test_more_turns_than_allowed_at_once_wait_for_each_other(agents, libertai):
@@ -136,7 +136,11 @@ async def test_stopped_turn_keeps_its_text_in_the_history(client, libertai):
         [final] = [event async for event in events]
     assert (final.kind, final.retryable) == (ErrorKind.STOPPED, True)
     await client.events("go on")
-    assert [message["content"] for message in (await libertai.calls())[1].messages] == ["hi", "one two", "go on"]
+    assert [message["content"] for message in as_written((await libertai.calls())[1].messages)] == [
+        "hi",
+        "one two",
+        "go on",
+    ]
 
 
 async def test_stop_says_when_nothing_runs(client):
@@ -158,7 +162,7 @@ async def test_forgotten_chat_starts_anew(client, libertai):
     await client.events("my secret", turn_id="t1")
     assert (await client.http.delete("/chat/c1")).status_code == 204
     await client.events("who am I?")
-    assert (await libertai.calls())[1].messages == [{"role": "user", "content": "who am I?"}]
+    assert as_written((await libertai.calls())[1].messages) == [{"role": "user", "content": "who am I?"}]
     assert answer(await client.events(turn_id="t1")) == ""
     assert len(await libertai.calls()) == 2
 
@@ -171,7 +175,7 @@ async def test_forgetting_stops_the_running_and_the_waiting_turns(client, libert
         finals = [[event async for event in running][-1], [event async for event in waiting][-1]]
     assert [final.kind for final in finals] == [ErrorKind.STOPPED, ErrorKind.STOPPED]
     await client.events("3")
-    assert (await libertai.calls())[1].messages == [{"role": "user", "content": "3"}]
+    assert as_written((await libertai.calls())[1].messages) == [{"role": "user", "content": "3"}]
 
 
 async def test_failed_turn_is_run_again_when_asked_to(client, libertai):
@@ -182,7 +186,7 @@ async def test_failed_turn_is_run_again_when_asked_to(client, libertai):
     again = await client.events("q", turn_id="t1", retry=True, after=failed[-1].seq)
     assert again[0] == Restart(seq=failed[-1].seq + 1)
     assert answer(again) == "whole answer"
-    assert (await libertai.calls())[2].messages == [{"role": "user", "content": "q"}]
+    assert as_written((await libertai.calls())[2].messages) == [{"role": "user", "content": "q"}]
     assert answer(await client.events("q", turn_id="t1")) == "whole answer"
 
 
@@ -192,9 +196,9 @@ async def test_turn_run_again_later_is_the_chats_last_one(client, libertai):
     await client.events("first", turn_id="t1")
     await libertai.reply("answer to the second")
     await client.events("second")
-    assert (await libertai.calls())[2].messages == [{"role": "user", "content": "first\n\nsecond"}]
+    assert as_written((await libertai.calls())[2].messages) == [{"role": "user", "content": "first\n\nsecond"}]
     await client.events("first", turn_id="t1", retry=True)
-    contents = [message["content"] for message in (await libertai.calls())[3].messages]
+    contents = [message["content"] for message in as_written((await libertai.calls())[3].messages)]
     assert contents == ["second", "answer to the second", "first"]
 
 

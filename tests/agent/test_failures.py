@@ -8,7 +8,7 @@ import pytest
 
 from agent.errors import HINTS
 from agent.protocol import Done, ErrorKind, Failed, Notice, Restart, Text
-from tests.agent.conftest import answer
+from tests.agent.conftest import answer, as_written
 from tests.fakes.libertai_sim import Ending, KeyState, Script
 
 STOP: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -106,7 +106,7 @@ async def test_failed_turns_message_stays_and_the_next_one_is_understood(client,
     await libertai.refuse(403)
     await client.events("first")
     await client.events("second")
-    assert (await libertai.calls())[1].messages == [{"role": "user", "content": "first\n\nsecond"}]
+    assert as_written((await libertai.calls())[1].messages) == [{"role": "user", "content": "first\n\nsecond"}]
 
 
 @pytest.mark.parametrize(
@@ -183,23 +183,26 @@ async def test_length_limit_is_told(client, libertai):
 async def test_chat_too_long_for_the_model_is_asked_without_its_older_half(client, libertai):
     await client.events("first")
     await libertai.refuse(400, envelope(400, "maximum context length"))
+    await libertai.reply("They said “first”.")
     await libertai.reply("short enough")
     assert answer(await client.events("second")) == "short enough"
-    assert (await libertai.calls())[2].messages == [{"role": "user", "content": "second"}]
+    [told, understood, asked] = as_written((await libertai.calls())[3].messages)
+    assert "They said “first”." in told["content"]
+    assert (understood["role"], asked) == ("assistant", {"role": "user", "content": "second"})
 
 
 async def test_message_too_long_for_the_model_does_not_spoil_the_chat(client, libertai):
     await libertai.refuse(413)
     assert (await client.ask("huge")).status_code == 413
     await client.events("small")
-    assert (await libertai.calls())[1].messages == [{"role": "user", "content": "small"}]
+    assert as_written((await libertai.calls())[1].messages) == [{"role": "user", "content": "small"}]
 
 
 async def test_fault_of_the_agent_is_told_without_its_text_and_logged_with_the_turn(client, monkeypatch, caplog):
     def explode(*_):
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("agent.history.merge", explode)
+    monkeypatch.setattr("agent.history.valid", explode)
     final = (await client.events("my private words", turn_id="t1"))[-1]
     hint = HINTS[ErrorKind.INTERNAL]
     assert final == Failed(seq=1, kind=ErrorKind.INTERNAL, text=hint, retryable=True)

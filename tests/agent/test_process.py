@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from agent.protocol import Done, ErrorKind, Restart, Text
-from tests.agent.conftest import SECRET, answer, next_of
+from tests.agent.conftest import SECRET, answer, as_written, next_of
 from tests.fakes.libertai_sim import Script
 
 pytestmark = pytest.mark.e2e
@@ -30,7 +30,7 @@ async def test_killed_agent_says_that_it_was_interrupted_and_runs_the_turn_again
     assert answer(again) == "whole answer"
     last = (await libertai.calls())[-1]
     assert [message["role"] for message in last.messages] == ["user", "assistant", "user"]
-    assert last.messages[2]["content"] == "question"
+    assert as_written(last.messages)[2]["content"] == "question"
 
 
 async def test_told_to_stop_it_ends_its_turns_and_exits_with_0(process, libertai):
