@@ -20,8 +20,8 @@ _HEAD_CHARS = 300
 _STUB = "{head}\n[… the rest of this old result was removed; call the tool again if you need it …]"
 _ASK = (
     "Write a summary of our conversation so far, for yourself: you will go on from it without the messages. Keep "
-    "names, facts, decisions, promises, open tasks, file names, and what the person likes and dislikes. At most 600 words, "
-    "in the language of the conversation. Nothing but the summary."
+    "names, facts, decisions, promises, open tasks, file names, and what the person likes and dislikes. At most 600 "
+    "words, in the language of the conversation. Nothing but the summary."
 )
 _LOST = "[Older messages were left out here.]"
 

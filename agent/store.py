@@ -41,6 +41,7 @@ class TurnState(StrEnum):
     FAILED = "failed"
 
 
+# AUTOINCREMENT: the number of a message that was dropped may stand in a summary, and must not become another's.
 # A turn's events up to number `base` are void: it was run again. An event's `line` is encoded for the wire.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS turn (
@@ -50,8 +51,8 @@ CREATE INDEX IF NOT EXISTS turn_by_chat ON turn (chat_id);
 CREATE TABLE IF NOT EXISTS event (
     turn_id TEXT NOT NULL, seq INTEGER NOT NULL, line TEXT NOT NULL, PRIMARY KEY (turn_id, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS message (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, chat_id TEXT NOT NULL, turn_id TEXT NOT NULL, speaker TEXT NOT NULL, text TEXT NOT NULL,
-    calls TEXT NOT NULL DEFAULT '', call_id TEXT NOT NULL DEFAULT '');
+    id INTEGER PRIMARY KEY AUTOINCREMENT, chat_id TEXT NOT NULL, turn_id TEXT NOT NULL, speaker TEXT NOT NULL,
+    text TEXT NOT NULL, calls TEXT NOT NULL DEFAULT '', call_id TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS message_by_chat ON message (chat_id, id);
 CREATE INDEX IF NOT EXISTS message_by_turn ON message (turn_id);
 CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL, text TEXT NOT NULL);

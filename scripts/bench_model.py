@@ -5,8 +5,9 @@ import socket
 
 import uvicorn
 
-from tests.fakes.libertai import World, application
+from tests.fakes.libertai import application
 from tests.fakes.libertai_sim import KeyState
+from tests.fakes.libertai_world import World
 
 
 def main() -> None:

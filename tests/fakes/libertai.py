@@ -6,11 +6,9 @@ process, and both script it by `LibertAISim`. Words and shapes: libertai-api and
 
 import argparse
 import asyncio
-import base64
 import json
 import socket
 import time
-from collections import deque
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,54 +20,13 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
 from tests.fakes import libertai_catalogue as catalogue
+from tests.fakes import libertai_search
+from tests.fakes.libertai_conversation import require_conversation
 from tests.fakes.libertai_replies import stream, whole
 from tests.fakes.libertai_serving import Serving
-from tests.fakes.libertai_sim import WAIT_SECONDS, Call, Key, KeyState, LibertAISim, Pace, Script
-
-_ROLES = ("system", "user", "assistant", "tool")
-_KEY_TEXTS = {
-    KeyState.DISABLED: "This API key is disabled.",
-    KeyState.EXPIRED: "This API key has expired.",
-    KeyState.MONTHLY_LIMIT: "This API key has reached its monthly limit.",
-    KeyState.NO_CREDITS: "You have no credits left.",
-    KeyState.EXTRA_CREDIT_CAP: "You have reached your extra credit cap.",
-}
-_ERROR_BODIES: dict[int, dict[str, Any]] = {
-    401: {"detail": "Unauthorized"},
-    403: {"error": {"message": "You have no credits left.", "type": "invalid_request_error", "code": "no_credits"}},
-    404: {"detail": "Model 'gone' not found"},
-    429: {"detail": "Too Many Requests"},
-    500: {"detail": "Internal Server Error"},
-    503: {"detail": "All servers unavailable for model"},
-}
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-        super().__init__(status)
-        self.status = status
-        self.body = body
-        self.headers = headers or {}
-
-
-class World:
-    """What the double knows."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, KeyState] = {}
-        self.scripts: deque[Script] = deque()
-        self.always = Script()
-        self.pace = Pace()
-        self.calls: list[Call] = []
-        self.called = asyncio.Condition()
-        self.released = asyncio.Event()
-
-    async def record(self, call: Call) -> None:
-        """Keep a request for a completion."""
-        async with self.called:
-            self.calls.append(call)
-            self.called.notify_all()
-
+from tests.fakes.libertai_sim import WAIT_SECONDS, Asked, Call, Found, Key, KeyState, LibertAISim, Pace, Script
+from tests.fakes.libertai_world import ERROR_BODIES, Refused, World, require_key, require_payment
+from tests.fakes.libertai_world import state as find_state
 
 # The inference gateway
 
@@ -78,14 +35,14 @@ class World:
 async def completions(request: Request[Any, Any, Any], world: NamedDependency[World]) -> Response[Any]:
     """Answer a chat."""
     authorization = request.headers.get("authorization", "")
-    _require_payment(world, authorization)
+    require_payment(world, authorization)
     body = _parse(await request.body())
     _require_model(body)
     await world.record(Call(authorization=authorization, body=body))
+    require_conversation(body)
     script = world.scripts.popleft() if world.scripts else world.always
     if script.status != 200 or script.body is not None:
         return _verbatim(script)
-    _require_messages(body)
     if not body.get("stream"):
         return Response(whole(body, script))
     frames = stream(body, script, script.pace or world.pace, world.released)
@@ -108,7 +65,7 @@ async def servers() -> dict[str, Any]:
 @get("/libertai/auth/check", media_type=MediaType.TEXT)
 async def auth_check(request: Request[Any, Any, Any], world: NamedDependency[World]) -> str:
     """Say whether a key may be used."""
-    _require_key(world, request.headers.get("authorization", ""))
+    require_key(world, request.headers.get("authorization", ""))
     return "OK"
 
 
@@ -124,9 +81,9 @@ async def health() -> dict[str, Any]:
 @get("/usage")
 async def usage(request: Request[Any, Any, Any], world: NamedDependency[World]) -> dict[str, Any]:
     """Tell a key's allowance; every rejection is the same 401."""
-    state = _state(world, request.headers.get("authorization", ""))
+    state = find_state(world, request.headers.get("authorization", ""))
     if state not in {KeyState.OK, KeyState.NO_CREDITS, KeyState.MONTHLY_LIMIT, KeyState.EXTRA_CREDIT_CAP}:
-        raise _Refused(401, {"detail": "Invalid API key"})
+        raise Refused(401, {"detail": "Invalid API key"})
     percent = 12.5 if state is KeyState.OK else 100.0
     return {
         "plan": "free",
@@ -139,14 +96,14 @@ async def usage(request: Request[Any, Any, Any], world: NamedDependency[World]) 
 @get("/credits/balance")
 async def balance() -> dict[str, Any]:
     """Refuse: this call wants the token of a login, never an API key."""
-    raise _Refused(401, {"detail": "Not authenticated"})
+    raise Refused(401, {"detail": "Not authenticated"})
 
 
 @get("/api/v0/aggregates/{file_name:str}")
 async def aggregate(file_name: FromPath[str], keys: FromQuery[str] = "LTAI_PRICING") -> dict[str, Any]:
     """Answer as the public aggregate endpoint."""
     if file_name != f"{catalogue.ADDRESS}.json" or keys != "LTAI_PRICING":
-        raise _Refused(404, {"error": "No aggregate found for this address"})
+        raise Refused(404, {"error": "No aggregate found for this address"})
     return catalogue.aggregate()
 
 
@@ -163,6 +120,12 @@ async def sim_keys(data: JSONBody[Key], world: NamedDependency[World]) -> None:
 async def sim_scripts(data: JSONBody[Script], world: NamedDependency[World]) -> None:
     """Queue an answer."""
     world.scripts.append(data)
+
+
+@post("/sim/found", status_code=204)
+async def sim_found(data: JSONBody[Found], world: NamedDependency[World]) -> None:
+    """Queue an answer of the search service."""
+    world.found.append(data)
 
 
 @post("/sim/always", status_code=204)
@@ -188,7 +151,9 @@ async def sim_release(world: NamedDependency[World]) -> None:
 async def sim_reset(world: NamedDependency[World]) -> None:
     """Forget scripts and calls."""
     world.scripts.clear()
+    world.found.clear()
     world.calls.clear()
+    world.asked.clear()
     world.always = Script()
     world.pace = Pace()
 
@@ -201,100 +166,40 @@ async def sim_calls(world: NamedDependency[World], at_least: FromQuery[int] = 0)
     return world.calls
 
 
+@get("/sim/asked")
+async def sim_asked(world: NamedDependency[World], at_least: FromQuery[int] = 0) -> list[Asked]:
+    """List the requests to the search service, waiting until there are so many."""
+    async with asyncio.timeout(WAIT_SECONDS), world.called:
+        await world.called.wait_for(lambda: len(world.asked) >= at_least)
+    return world.asked
+
+
 # What it refuses
-
-
-def _state(world: World, authorization: str) -> KeyState:
-    return world.keys.get(authorization.removeprefix("Bearer "), KeyState.UNKNOWN)
-
-
-def _require_key(world: World, authorization: str) -> None:
-    state = _state(world, authorization)
-    if state is KeyState.UNKNOWN:
-        raise _Refused(401, _ERROR_BODIES[401])
-    if state is not KeyState.OK:
-        error = {"message": _KEY_TEXTS[state], "type": "invalid_request_error", "code": state.value}
-        raise _Refused(403, {"error": error})
-
-
-def _require_payment(world: World, authorization: str) -> None:
-    if authorization:
-        _require_key(world, authorization)
-        return
-    accepts = [{"scheme": "upto", "network": "eip155:8453"}]
-    body = {"x402Version": 2, "accepts": accepts, "error": "X-PAYMENT header is required"}
-    required = base64.b64encode(json.dumps(body).encode()).decode()
-    raise _Refused(402, body, {"WWW-Authenticate": "X-PAYMENT", "PAYMENT-REQUIRED": required})
 
 
 def _parse(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
     except ValueError as error:
-        raise _Refused(400, {"detail": "Invalid JSON"}) from error
+        raise Refused(400, {"detail": "Invalid JSON"}) from error
     if not isinstance(body, dict):
-        raise _Refused(400, {"detail": "Invalid JSON"})
+        raise Refused(400, {"detail": "Invalid JSON"})
     return body
 
 
 def _require_model(body: dict[str, Any]) -> None:
     if not catalogue.find(str(body.get("model"))):
-        raise _Refused(404, {"detail": f"Model '{body.get('model')}' not found"})
-
-
-def _require_messages(body: dict[str, Any]) -> None:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise _bad("messages: at least one message is required")
-    said = [message for message in messages if message.get("role") != "system"]
-    if not said or said[0].get("role") != "user":
-        raise _bad("Conversation must begin with a user message")
-    calls: set[str] = set()
-    for before, message in zip([None, *said], said, strict=False):
-        _require_message(before, message, calls)
-    if calls:
-        raise _bad("An assistant message with 'tool_calls' must be followed by tool messages for each of them")
-    _require_window(body, said)
-
-
-def _require_message(before: dict[str, Any] | None, message: dict[str, Any], calls: set[str]) -> None:
-    role = message.get("role")
-    if role not in _ROLES:
-        raise _bad(f"Unexpected message role: {role}")
-    if role == "tool":
-        if message.get("tool_call_id") not in calls:
-            raise _bad("messages with role 'tool' must be a response to a preceding message with 'tool_calls'")
-        calls.remove(message["tool_call_id"])
-        return
-    if before and before.get("role") == role:
-        raise _bad("Conversation roles must alternate user/assistant/user/assistant/...")
-    if not message.get("content") and not message.get("tool_calls"):
-        raise _bad(f"A message of role {role} must have content or tool calls")
-    calls.update(call["id"] for call in message.get("tool_calls") or [])
-
-
-def _require_window(body: dict[str, Any], said: list[dict[str, Any]]) -> None:
-    model = catalogue.find(body["model"])
-    asked = sum(len(str(message.get("content"))) for message in said) // 4
-    if model and asked > model.context_window:
-        raise _bad(
-            f"This model's maximum context length is {model.context_window} tokens. However, you requested {asked} "
-            "tokens. Please reduce the length of the messages."
-        )
-
-
-def _bad(text: str) -> _Refused:
-    return _Refused(400, {"error": {"message": text, "type": "BadRequestError", "param": None, "code": 400}})
+        raise Refused(404, {"detail": f"Model '{body.get('model')}' not found"})
 
 
 def _verbatim(script: Script) -> Response[bytes]:
-    body = script.body if script.body is not None else json.dumps(_ERROR_BODIES.get(script.status, {"detail": "Error"}))
+    body = script.body if script.body is not None else json.dumps(ERROR_BODIES.get(script.status, {"detail": "Error"}))
     default = "application/json" if script.status != 200 else "text/event-stream"
     media_type = script.content_type or default
     return Response(body.encode(), status_code=script.status, media_type=media_type, headers=script.headers)
 
 
-def _refused(_: Request[Any, Any, Any], error: _Refused) -> Response[dict[str, Any]]:
+def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, Any]]:
     return Response(error.body, status_code=error.status, headers=error.headers)
 
 
@@ -304,13 +209,14 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dic
 
 def application(world: World) -> Litestar:
     """Build the double."""
-    gateway = [completions, models, servers, auth_check, health]
+    search = [libertai_search.search, libertai_search.fetch]
+    gateway = [completions, models, servers, auth_check, health, *search]
     account = [usage, balance, aggregate]
-    control = [sim_keys, sim_scripts, sim_always, sim_pace, sim_release, sim_reset, sim_calls]
+    control = [sim_keys, sim_scripts, sim_always, sim_pace, sim_release, sim_reset, sim_calls, sim_found, sim_asked]
     return Litestar(
         [*gateway, *account, *control],
         dependencies={"world": Provide(lambda: world, sync_to_thread=False)},
-        exception_handlers={_Refused: _refused, HTTPException: _http_error},
+        exception_handlers={Refused: _refused, HTTPException: _http_error},
         openapi_config=None,
         logging_config=None,
     )

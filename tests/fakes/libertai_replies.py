@@ -4,20 +4,23 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
 
-from tests.fakes.libertai_sim import Ending, Pace, Script
+from tests.fakes.libertai_sim import Ending, Pace, Script, ToolCall
 
 _NAME = re.compile(r"You are (?P<name>[^\n]+?)\.?\n")
+_NOTE = "\n\n[Not written by the person"
 _MAX_QUOTE = 200
+_PIECE = 7
+"""Characters of arguments in one piece of a stream."""
 
 
 def made_up_answer(body: dict[str, Any]) -> str:
     """Answer pleasantly and predictably."""
     name = _agent_name(body["messages"])
-    question = _text(body["messages"][-1]["content"]).strip()
+    question = _question(body["messages"]).strip()
     quote = question if len(question) <= _MAX_QUOTE else f"{question[:_MAX_QUOTE]}…"
     return (
         f"Hello, I am {name}! You wrote: “{quote}”\n\n"
@@ -28,6 +31,10 @@ def made_up_answer(body: dict[str, Any]) -> str:
 
 async def stream(body: dict[str, Any], script: Script, pace: Pace, released: asyncio.Event) -> AsyncIterator[bytes]:
     """Write a completion as server-sent events."""
+    if script.lines is not None:
+        for line in script.lines:
+            yield line.encode() + b"\n\n"
+        return
     chunk = _Chunks(body["model"])
     await asyncio.sleep(pace.first_token_seconds)
     yield chunk.delta({"role": "assistant", "content": ""})
@@ -41,10 +48,12 @@ async def stream(body: dict[str, Any], script: Script, pace: Pace, released: asy
         said += 1
     if said == script.hold_after:
         await released.wait()
+    for piece in _call_pieces(script.calls):
+        yield chunk.delta({"tool_calls": [piece]})
     if script.ending is Ending.RESET:
         raise ConnectionAbortedError  # uvicorn then closes the connection in the middle of the body
     if script.ending is not Ending.SILENT:
-        yield chunk.end(script.ending)
+        yield chunk.end(_finish_reason(script))
         # LibertAI's boxes ask for the usage themselves: there always is a last chunk without choices.
         yield chunk.usage(usage(body, said))
         yield b"data: [DONE]\n\n"
@@ -53,20 +62,49 @@ async def stream(body: dict[str, Any], script: Script, pace: Pace, released: asy
 def whole(body: dict[str, Any], script: Script) -> dict[str, Any]:
     """Compose a completion that was not asked for as a stream."""
     words = tokens(script, body)
-    message = {"role": "assistant", "content": "".join(words)}
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(words)}
+    if script.calls:
+        message["tool_calls"] = [
+            _head(number, call) | {"function": _function(call)} for number, call in enumerate(script.calls)
+        ]
     return {
         "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": script.ending.value}],
+        "choices": [{"index": 0, "message": message, "finish_reason": _finish_reason(script)}],
         "usage": usage(body, len(words)),
     }
 
 
+def _finish_reason(script: Script) -> str:
+    return "tool_calls" if script.calls and script.ending is Ending.STOP else script.ending.value
+
+
+def _call_pieces(calls: list[ToolCall]) -> Iterator[dict[str, Any]]:
+    """As vLLM does: id and name at once, then the arguments bit by bit, known by the index alone."""
+    for index, call in enumerate(calls):
+        function = _function(call)
+        yield _head(index, call) | {"function": function | {"arguments": ""}}
+        for start in range(0, len(function["arguments"]), _PIECE):
+            yield {"index": index, "function": {"arguments": function["arguments"][start : start + _PIECE]}}
+
+
+def _head(index: int, call: ToolCall) -> dict[str, Any]:
+    minted = f"chatcmpl-tool-{uuid4().hex}"
+    return {"index": index, "id": call.id if call.id is not None else minted, "type": "function"}
+
+
+def _function(call: ToolCall) -> dict[str, str]:
+    arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
+    return {"name": call.name, "arguments": arguments}
+
+
 def tokens(script: Script, body: dict[str, Any]) -> list[str]:
     """Cut the answer into tokens: words with the space before them."""
-    text = script.text if script.text is not None else made_up_answer(body)
+    text = script.text
+    if text is None:
+        text = "" if script.calls else made_up_answer(body)
     return re.findall(r"\s*\S+|\s+$", text)[: script.tokens]
 
 
@@ -86,7 +124,7 @@ class _Chunks:
         head = {"id": f"chatcmpl-{uuid4().hex}", "object": "chat.completion.chunk", "created": int(time.time())}
         self._head = head | {"model": model}
 
-    def delta(self, delta: dict[str, str]) -> bytes:
+    def delta(self, delta: dict[str, Any]) -> bytes:
         return self._frame({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
 
     def end(self, reason: str) -> bytes:
@@ -112,6 +150,12 @@ def _agent_name(messages: list[dict[str, Any]]) -> str:
     system = next((_text(message["content"]) for message in messages if message["role"] == "system"), "")
     found = _NAME.match(system)
     return found["name"] if found else "an agent"
+
+
+def _question(messages: list[dict[str, Any]]) -> str:
+    """What the person wrote last, without the note that an agent adds."""
+    newest = next((message for message in reversed(messages) if message["role"] == "user"), messages[-1])
+    return _text(newest["content"]).partition(_NOTE)[0]
 
 
 def _text(content: object) -> str:

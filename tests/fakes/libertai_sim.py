@@ -56,10 +56,23 @@ class Pace(Wire):
     tokens_per_second: float | None = None
 
 
+class ToolCall(Wire):
+    """A tool that the model wants to be called."""
+
+    name: str
+    arguments: dict[str, Any] | str = {}
+    """Text is sent as it is: perhaps not JSON."""
+    id: str | None = None
+
+
 class Script(Wire):
-    """One answer to one completion. Without `text` the double makes one up from the question."""
+    """One answer to one completion. Without `text` and `calls` the double makes one up from the question."""
 
     text: str | None = None
+    calls: list[ToolCall] = []
+    """After the text; their arguments are streamed in pieces, as vLLM does."""
+    lines: list[str] | None = None
+    """The lines of the stream itself, sent as they are, and nothing else: for malformed streams."""
     reasoning: str = ""
     ending: Ending = Ending.STOP
     tokens: int | None = None
@@ -72,6 +85,27 @@ class Script(Wire):
     """Sent verbatim instead of a completion."""
     content_type: str | None = None
     headers: dict[str, str] = {}
+
+
+class Found(Wire):
+    """One answer of the search service, to a search or to the request for a page."""
+
+    results: list[dict[str, Any]] | None = None
+    title: str = "Soup"
+    content: str = "Soup is made of water."
+    status: int = 200
+    body: str | None = None
+    """Sent verbatim."""
+    hold: bool = False
+    """Nothing is said until `release`."""
+    seconds: float = 0
+
+
+class Asked(Wire):
+    """A request that reached the search service."""
+
+    path: str
+    body: dict[str, Any]
 
 
 class Call(Wire):
@@ -92,6 +126,7 @@ class Call(Wire):
 
 
 _CALLS = TypeAdapter(list[Call])
+_ASKED = TypeAdapter(list[Asked])
 
 
 class LibertAISim:
@@ -131,6 +166,15 @@ class LibertAISim:
         """Queue a plain answer."""
         await self.script(Script(text=text))
 
+    async def call(self, name: str, **arguments: Any) -> None:
+        """Queue an answer that is one call of a tool."""
+        await self.script(Script(calls=[ToolCall(name=name, arguments=arguments)]))
+
+    async def find(self, *found: Found) -> None:
+        """Queue answers of the search service; when all are used it finds something about soup."""
+        for each in found:
+            await self._post("/sim/found", each)
+
     async def refuse(self, status: int, body: str | None = None) -> None:
         """Queue an error in LibertAI's words, or in these."""
         await self.script(Script(status=status, body=body))
@@ -150,6 +194,12 @@ class LibertAISim:
         response = await self._http.get("/sim/calls", params={"at_least": at_least})
         response.raise_for_status()
         return _CALLS.validate_json(response.content)
+
+    async def asked(self, at_least: int = 0) -> list[Asked]:
+        """List the requests to the search service, waiting until there are so many."""
+        response = await self._http.get("/sim/asked", params={"at_least": at_least})
+        response.raise_for_status()
+        return _ASKED.validate_json(response.content)
 
     async def reset(self) -> None:
         """Forget scripts and calls; keys stay."""

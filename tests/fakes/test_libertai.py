@@ -1,6 +1,8 @@
 """The double of LibertAI: what it answers, and what it refuses as the real one does."""
 
 import asyncio
+import json
+from typing import Any
 
 import httpx
 import openai
@@ -8,10 +10,22 @@ import pytest
 
 from tests.fakes.libertai import LibertAIDouble
 from tests.fakes.libertai_catalogue import ADDRESS
-from tests.fakes.libertai_sim import Ending, KeyState, Script
+from tests.fakes.libertai_sim import Ending, Found, KeyState, Script, ToolCall
 
 KEY = "LTAI_test_key"
 USER = {"role": "user", "content": "hi"}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "x"}
+
+
+def calling(name: str, arguments: str) -> dict[str, Any]:
+    return {"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+CALL = calling("f", "{}")
+
+
+def wanting(*calls: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "assistant", "content": "", "tool_calls": list(calls)}
 
 
 @pytest.fixture
@@ -63,7 +77,16 @@ async def test_answer_without_a_script_names_the_agent_and_the_question(sdk):
         ([USER, USER], "must alternate"),
         ([USER, {"role": "assistant", "content": ""}, USER], "must have content"),
         ([USER, {"role": "tool", "tool_call_id": "1", "content": "x"}], "must be a response to a preceding"),
-        ([USER, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}], "must be followed by tool"),
+        ([USER, {"role": "assistant", "content": "x"}], "Expected last role"),
+        ([USER, {"role": "assistant", "content": None}, USER], "must be a string"),
+        ([USER, wanting(CALL), {"role": "user", "content": "x"}], "must be followed by tool"),
+        ([USER, wanting(CALL, CALL), RESULT], "must differ"),
+        ([USER, wanting(CALL), RESULT, RESULT], "must be a response to a preceding"),
+        ([USER, wanting(CALL | {"id": ""}), RESULT], "must have an id"),
+        ([USER, wanting({"id": "1"}), RESULT], "must be functions"),
+        ([USER, wanting() | {"content": "x"}, USER], "not empty"),
+        ([USER, wanting(calling("two words", "{}")), RESULT], "does not match pattern"),
+        ([USER, wanting(calling("f", "[]")), RESULT], "must be a JSON object"),
         ([USER, {"role": "king", "content": "x"}], "Unexpected message role"),
         ([{"role": "user", "content": "x" * 2_000_000}], "maximum context length"),
     ],
@@ -142,3 +165,92 @@ async def test_held_answer_goes_on_when_released(libertai, sdk):
         if text == "one":
             await libertai.release()
     assert text == "one two"
+
+
+@pytest.mark.parametrize("arguments", ["", "{", '{"x": NaN}', '{"x": "\\ud800"}', "[" * 100_000])
+async def test_arguments_that_are_not_json_are_answered_500_for_ever(http, arguments):
+    messages = [USER, wanting(calling("f", arguments)), RESULT]
+    assert (await complete(http, messages=messages)).status_code == 500
+    assert (await complete(http, messages=[*messages, {"role": "assistant", "content": "x"}, USER])).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("tools", "reason"),
+    [
+        ([], "not empty"),
+        ([{"type": "function", "function": {"name": "a b"}}], "does not match pattern"),
+        ([{"type": "function", "function": {"name": "f"}}], "described"),
+        (
+            [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}],
+            "schema of an object",
+        ),
+    ],
+)
+async def test_tools_that_are_none_are_refused(http, tools, reason):
+    response = await complete(http, tools=tools)
+    assert response.status_code == 400
+    assert reason in response.json()["error"]["message"]
+
+
+async def test_sdk_puts_streamed_calls_together_and_reads_whole_ones(libertai, sdk):
+    arguments = {"query": "soup with carrots"}
+    script = Script(text="Let me look.", calls=[ToolCall(name="web_search", arguments=arguments), ToolCall(name="now")])
+    await libertai.script(script, script)
+    whole = await sdk.chat.completions.create(model="scripted", messages=[USER])
+    async with sdk.chat.completions.stream(model="scripted", messages=[USER]) as stream:
+        streamed = await stream.get_final_completion()
+    for completion in (whole, streamed):
+        [choice] = completion.choices
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me look.")
+        assert [call.function.name for call in choice.message.tool_calls] == ["web_search", "now"]
+        assert json.loads(choice.message.tool_calls[0].function.arguments) == arguments
+
+
+async def test_scripted_lines_are_all_there_is(libertai, http):
+    await libertai.script(Script(lines=["data: {", ": comment"]))
+    response = await complete(http, stream=True)
+    assert response.text == "data: {\n\n: comment\n\n"
+
+
+async def test_search_finds_something_and_no_more_than_wanted(libertai, http):
+    answer = (await http.post("/search", json={"query": "soup", "max_results": 1})).json()
+    assert set(answer) == {"results", "meta"}
+    assert set(answer["results"][0]) == {"title", "url", "snippet", "engine", "rank", "found_in"}
+    await libertai.find(Found(results=[{"title": "A"}, {"title": "B"}]))
+    answer = (await http.post("/search", json={"query": "soup", "max_results": 1})).json()
+    assert [result["title"] for result in answer["results"]] == ["A"]
+    assert [asked.body["query"] for asked in await libertai.asked()] == ["soup", "soup"]
+
+
+async def test_page_is_read_as_text(libertai, http):
+    await libertai.find(Found(title="T", content="two words"))
+    page = (await http.post("/search/fetch", json={"url": "https://a.example/"})).json()
+    assert page == {"url": "https://a.example/", "title": "T", "content": "two words", "word_count": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/search", {}),
+        ("/search", {"query": ""}),
+        ("/search", {"query": "x", "engines": ["altavista"]}),
+        ("/search", {"query": "x", "max_results": 0}),
+        ("/search", {"query": "x", "search_type": "maps"}),
+        ("/search", {"query": "x", "page": 1}),
+        ("/search/fetch", {}),
+        ("/search/fetch", {"url": "file:///etc/passwd"}),
+    ],
+)
+async def test_search_service_refuses_what_it_does_not_know(http, path, body):
+    assert (await http.post(path, json=body)).status_code == 422
+
+
+async def test_search_service_wants_a_key(http):
+    assert (await http.post("/search", json={"query": "x"}, headers={"Authorization": ""})).status_code == 402
+    assert (await http.post("/search", json={"query": "x"}, headers={"Authorization": "Bearer x"})).status_code == 401
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_search_service_fails_as_scripted(libertai, http, status):
+    await libertai.find(Found(status=status))
+    assert (await http.post("/search", json={"query": "x"})).status_code == status
