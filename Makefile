@@ -17,8 +17,9 @@ $(UV): requirements/build.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.lock
 	@touch $@
 
-$(STAMP): $(UV) requirements/dev.lock pyproject.toml
+$(STAMP): $(UV) requirements/dev.lock requirements/corpus.lock pyproject.toml
 	@$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/dev.lock
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/corpus.lock
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -45,6 +46,7 @@ lock: $(UV) ## pin every dependency by hash again (requirements/*.lock)
 	$(COMPILE) --group build -c requirements/dev.lock -o requirements/build.lock
 	$(COMPILE) --group scan -o requirements/scan.lock
 	$(COMPILE) --no-deps --group model -o requirements/model.lock
+	$(COMPILE) --no-deps --group corpus -o requirements/corpus.lock
 	$(COMPILE) --no-deps --group standin -o requirements/standin.lock
 
 .PHONY: demo
