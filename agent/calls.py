@@ -120,11 +120,16 @@ def _arguments(value: object) -> str:
 
 
 def read_json(text: str) -> Any:
-    """Read JSON as strictly as any server does: `ValueError` also for NaN and for what is nested too deeply."""
+    """Read JSON as strictly as any server does: `ValueError` also for NaN, half a character, and too deep nesting."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a character") from None
+    return value
 
 
 def _no_constant(name: str) -> None:
@@ -147,9 +152,6 @@ def replayable(call: Call) -> Call:
 
 def _is_object(arguments: str) -> bool:
     try:
-        value = read_json(arguments)
-        # A lone half of a character is an error to strict readers, also when it is escaped.
-        json.dumps(value, ensure_ascii=False).encode()
+        return isinstance(read_json(arguments), dict)
     except ValueError:
         return False
-    return isinstance(value, dict)

@@ -193,14 +193,23 @@ def _arguments(known: Tool, written: str) -> dict[str, Any]:
 
 
 def _unwrapped(known: Tool, value: dict[str, Any]) -> dict[str, Any]:
-    """Some models write lists and objects as JSON inside a string."""
-    wanted = known.parameters.model_json_schema()["properties"]
-    return {name: _decoded(given) if _is_nested(wanted.get(name, {})) else given for name, given in value.items()}
+    """Some models write lists and objects as JSON inside a string, and null for what they leave out."""
+    schema = known.parameters.model_json_schema()
+    kinds = {name: _kinds(each) for name, each in schema["properties"].items()}
+    optional = {name for name in kinds if name not in schema.get("required", ()) and "null" not in kinds[name]}
+    return {
+        name: _decoded(given) if _is_nested(kinds.get(name, set())) else given
+        for name, given in value.items()
+        if given is not None or name not in optional
+    }
 
 
-def _is_nested(schema: dict[str, Any]) -> bool:
+def _kinds(schema: dict[str, Any]) -> set[str | None]:
+    return {each.get("type") for each in [schema, *schema.get("anyOf", ())]}
+
+
+def _is_nested(kinds: set[str | None]) -> bool:
     """Whether it takes a list or an object and no string."""
-    kinds = {each.get("type") for each in [schema, *schema.get("anyOf", ())]}
     return bool(kinds & {"array", "object"}) and "string" not in kinds
 
 
