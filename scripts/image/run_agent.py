@@ -19,7 +19,7 @@ import docker
 import httpx
 from pydantic import SecretStr
 
-from bot.errors import MachineError
+from bot.errors import MachineError, NotStarted
 from bot.machines.client import Door
 from bot.machines.docker import DockerEngine
 from bot.machines.engine import Spec
@@ -149,6 +149,9 @@ async def _run(stack: AsyncExitStack, spec: Spec) -> Door:
     stack.push_async_callback(engine.wipe, place)
     try:
         return Door(await engine.run(place, spec), spec.secret)
+    except NotStarted as error:
+        last = "".join(error.log.splitlines()[-1:])
+        raise Refused(f"{error}: {last}" if last else str(error)) from error
     except MachineError as error:
         raise Refused(str(error)) from error
 
