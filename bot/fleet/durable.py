@@ -10,10 +10,10 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 from bot.errors import BadSettings
@@ -107,6 +107,8 @@ class Durable:
         # DBOS made its own, now closed, executor this loop's default.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         if self._engine:
+            # A thread of DBOS that lost its connection would look for another one for ever, and keep the process alive.
+            event.listen(self._engine, "do_connect", _refuse)
             self._engine.dispose()
 
     def _config(self) -> DBOSConfig:
@@ -130,6 +132,10 @@ class Durable:
         # DBOS's own engine would look into the database `postgres` first, and create ours if it is not there.
         options = server_options(make_url(self._url))
         return create_engine(self._url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, **options)
+
+
+def _refuse(*_args: Any) -> NoReturn:
+    raise RuntimeError("the durable engine has stopped")
 
 
 class SubsecondConnection(sqlite3.Connection):

@@ -66,6 +66,12 @@ class DockerEngine:
         await self.remove(place)
         await self._call(lambda client: _remove_volumes(client, _name(place)))
 
+    async def close(self) -> None:
+        """Let go of the connections to the daemon. What runs goes on."""
+        if self._client is not None:
+            await asyncio.to_thread(self._client.close)
+            self._client = None
+
     async def _wait_healthy(self, place: Place) -> str:
         try:
             async with asyncio.timeout(START_SECONDS):

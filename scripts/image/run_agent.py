@@ -146,6 +146,7 @@ async def _served(model: Model) -> list[str]:
 async def _run(stack: AsyncExitStack, spec: Spec) -> Door:
     engine = DockerEngine(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
     place = Place(machine_id=f"m-{secrets.token_hex(8)}", path="")
+    stack.push_async_callback(engine.close)
     stack.push_async_callback(engine.wipe, place)
     try:
         return Door(await engine.run(place, spec), spec.secret)
