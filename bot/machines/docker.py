@@ -108,6 +108,7 @@ class DockerEngine:
             return work(client)
 
     def _connect(self) -> docker.DockerClient:
+        _knock(self._host)
         return docker.DockerClient(base_url=self._host, timeout=CALL_SECONDS, max_pool_size=64)
 
 
@@ -118,11 +119,21 @@ def _facts(host: str) -> Iterator[None]:
         yield
     except APIError as error:
         raise MachineError(f"Docker refused: {error.explanation}") from error
-    except (DockerException, requests.RequestException) as error:
+    except (DockerException, requests.RequestException, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise MachineError(
-            f"Docker at {host} does not answer ({error}). "
+            f"Docker at {host} does not answer ({reason}). "
             "Is it running, is DOCKER_HOST right, and may this user open it?"
         ) from error
+
+
+def _knock(host: str) -> None:
+    """Say in a few words that a socket is not there or shut; the SDK takes several lines, and leaves it open."""
+    scheme, _, path = host.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(CALL_SECONDS)
+            door.connect(path)
 
 
 def _name(place: Place) -> str:
