@@ -116,10 +116,8 @@ async def test_a_port_that_was_taken_meanwhile_is_given_up(engine, place, docker
 
 async def test_an_unreachable_daemon_is_named_with_what_to_do(tmp_path):
     engine = DockerEngine(f"unix://{tmp_path}/none.sock")
-    with pytest.raises(
-        MachineError,
-        match=r"does not answer \(No such file or directory\)\. Is it running, is DOCKER_HOST right, and may this user open it",
-    ):
+    words = r"does not answer \(No such file or directory\)\. Is it running, is DOCKER_HOST right"
+    with pytest.raises(MachineError, match=words):
         await engine.inspect(Place(machine_id="m-0123456789abcdef", path=""))
 
 
