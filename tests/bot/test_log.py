@@ -26,9 +26,12 @@ def test_a_login_in_a_url_never_reaches_a_log_line():
 
 
 def test_a_lost_database_is_one_line_and_any_other_error_a_traceback():
+    def fail(error):
+        raise error
+
     def logged(error):
         try:
-            raise error
+            fail(error)
         except Exception:  # noqa: BLE001  whatever it is
             record = logging.LogRecord("x", logging.ERROR, "", 0, "sweep failed", (), sys.exc_info())
         return Redacting("%(message)s").format(record)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -30,6 +31,21 @@ async def until_logged(world, words, *, times=1):
             await asyncio.sleep(0.05)
 
 
+@asynccontextmanager
+async def kept_up(bot):
+    """As systemd or compose does: ended because of the database, it is started again."""
+
+    async def keep_up():
+        while True:
+            assert await bot.wait(timeout=600) == os.EX_TEMPFAIL
+            await bot.start()
+
+    keeping = asyncio.create_task(keep_up())
+    yield
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
 async def test_a_deployment_finishes_after_the_bot_was_killed_in_it(world):
     owner = await world.telegram.user(name="Olga")
     making = asyncio.create_task(make_agent(owner, name="Ada", job="Answer briefly."))
@@ -49,16 +65,17 @@ async def test_an_answer_survives_a_crash_of_the_server_in_it(world, postgres):
     await owner.wait_for("word5", timeout=20)
     await world.until_recorded()
 
-    await asyncio.to_thread(postgres.stop)
-    await world.libertai.release()
-    await asyncio.to_thread(postgres.start)
+    async with kept_up(world.bot):
+        await asyncio.to_thread(postgres.stop)
+        await world.libertai.release()
+        await asyncio.to_thread(postgres.start)
 
-    await owner.wait_for("word59", timeout=30)
-    answer = await owner.wait_whole(timeout=20)
-    assert answer.text == LONG
-    assert len(await answers(owner, "word5")) == 1
-    await world.libertai.reply("Here I am.")
-    assert await ask(owner, "Are you there?", timeout=60) == "Here I am."
+        await owner.wait_for("word59", timeout=30)
+        answer = await owner.wait_whole(timeout=20)
+        assert answer.text == LONG
+        assert len(await answers(owner, "word5")) == 1
+        await world.libertai.reply("Here I am.")
+        assert await ask(owner, "Are you there?", timeout=60) == "Here I am."
 
 
 async def test_a_bot_whose_server_stays_away_ends_and_goes_on_when_both_are_back(world, postgres):
