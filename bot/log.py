@@ -15,7 +15,7 @@ NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "uvicorn", "sqlalchemy.engi
 
 
 class Redacting(logging.Formatter):
-    """Whatever a library logs: bot tokens (PTB and httpx write URLs with them), API keys, logins of URLs become `***`."""
+    """Whatever a library logs: bot tokens (PTB and httpx write URLs with them), API keys and logins become `***`."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:

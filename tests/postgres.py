@@ -64,6 +64,15 @@ class Postgres:
         self._process.wait(START_SECONDS)
         self._process = None
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Stopped for as long as the block runs."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def remove(self) -> None:
         """End it and delete its data."""
         if self._process:

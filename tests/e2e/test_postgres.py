@@ -66,9 +66,8 @@ async def test_an_answer_survives_a_crash_of_the_server_in_it(world, postgres):
     await world.until_recorded()
 
     async with kept_up(world.bot):
-        await asyncio.to_thread(postgres.stop)
-        await world.libertai.release()
-        await asyncio.to_thread(postgres.start)
+        with postgres.away():
+            await world.libertai.release()
 
         await owner.wait_for("word59", timeout=30)
         answer = await owner.wait_whole(timeout=20)
@@ -85,11 +84,10 @@ async def test_a_bot_whose_server_stays_away_ends_and_goes_on_when_both_are_back
     await world.bot.start()
     await until_logged(world, "answering", times=2)
 
-    await asyncio.to_thread(postgres.stop)
-    ended = await world.bot.wait(timeout=30)
-    await owner.send("Are you there?")
-    await world.bot.start()
-    await asyncio.to_thread(postgres.start)
+    with postgres.away():
+        ended = await world.bot.wait(timeout=30)
+        await owner.send("Are you there?")
+        await world.bot.start()
     await world.libertai.reply("Here I am.")
 
     assert ended == os.EX_TEMPFAIL
@@ -99,11 +97,8 @@ async def test_a_bot_whose_server_stays_away_ends_and_goes_on_when_both_are_back
 
 async def test_a_bot_that_waits_for_its_server_ends_when_it_is_told_to(world, postgres):
     await world.bot.kill()
-    await asyncio.to_thread(postgres.stop)
-    await world.bot.start()
-    await until_logged(world, "waiting for the database")
+    with postgres.away():
+        await world.bot.start()
+        await until_logged(world, "waiting for the database")
 
-    ended = await world.bot.stop()
-
-    await asyncio.to_thread(postgres.start)
-    assert ended == 0
+        assert await world.bot.stop() == 0

@@ -163,15 +163,11 @@ async def test_a_stricter_isolation_that_is_the_servers_default_changes_nothing(
 
 
 async def test_a_server_that_is_started_later_is_waited_for(postgres, name):
-    url = postgres.url(name)
-    postgres.stop()
-    database = Database(url, patience=30)
-
-    opening = asyncio.create_task(database.open())
-    async with asyncio.timeout(1):
+    database = Database(postgres.url(name), patience=30)
+    with postgres.away():
+        opening = asyncio.create_task(database.open())
         await asyncio.wait({opening}, timeout=0.3)
-    assert not opening.done()
-    await asyncio.to_thread(postgres.start)
+        assert not opening.done()
 
     await opening
     assert await chats(database) == []
@@ -181,9 +177,10 @@ async def test_a_server_that_is_started_later_is_waited_for(postgres, name):
 async def test_a_server_restarted_while_nothing_was_said_is_not_noticed(postgres, name):
     async with opened(postgres.url(name)) as database:
         await write(database)
-        postgres.stop()
-        asking = asyncio.create_task(chats(database))
-        await asyncio.to_thread(postgres.start)
+        with postgres.away():
+            asking = asyncio.create_task(chats(database))
+            await asyncio.wait({asking}, timeout=0.3)
+            assert not asking.done()
 
         assert await asking == [ID]
         assert not database.lost.is_set()
@@ -208,13 +205,10 @@ async def test_a_connection_that_breaks_in_a_transaction_is_told_and_ends_the_bo
 
 async def test_a_server_that_stays_away_ends_the_bot(postgres, name):
     async with opened(postgres.url(name), patience=0.3) as database:
-        postgres.stop()
-
-        with pytest.raises(DatabaseLost, match="Connection refused"):
+        with postgres.away(), pytest.raises(DatabaseLost, match="Connection refused"):
             await chats(database)
 
         assert database.lost.is_set()
-        postgres.start()
 
 
 # -- another bot's ---------------------------------------------------------------------------------------------------
@@ -309,8 +303,6 @@ async def test_a_lock_that_another_bot_has_taken_meanwhile_ends_this_one(postgre
 
 async def test_a_server_that_went_away_for_good_ends_the_bot_that_only_waits(postgres, name, impatient):
     async with bot_on(postgres.url(name), patience=0.5) as database:
-        postgres.stop()
-
-        async with asyncio.timeout(20):
-            await database.lost.wait()
-        postgres.start()
+        with postgres.away():
+            async with asyncio.timeout(20):
+                await database.lost.wait()
