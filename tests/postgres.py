@@ -96,6 +96,15 @@ class Postgres:
         yield name
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def guest(self, database: str) -> Iterator[str]:
+        """DATABASE_URL for a user who owns nothing, as long as the block runs."""
+        name = f"guest_{secrets.token_hex(6)}"
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'guest'")
+        yield self.url(database, password="guest").replace(f"{USER}:", f"{name}:", 1)
+        self.execute(f"DROP OWNED BY {name}", database=database)
+        self.execute(f"DROP ROLE {name}")
+
     def execute(self, statement: str, *, database: str = "postgres") -> None:
         """Run one statement."""
         with self.connection(database) as connection:

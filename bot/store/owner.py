@@ -78,10 +78,10 @@ class _Lock:
             if await self._is_held():
                 continue
             log.warning("database lock lost; taking it again")
-            await self.release()
             try:
+                await self.release()
                 await self.take(wait=self._database.patience)
-            except (BadSettings, DatabaseLost) as error:
+            except Exception as error:  # noqa: BLE001  a job's top: whatever it was, the lock is not held
                 self._database.give_up(error)
                 return
             log.warning("database lock taken again")

@@ -124,11 +124,8 @@ async def test_a_host_that_does_not_exist_is_told_after_a_while():
 
 
 async def test_a_user_who_may_not_make_tables_is_told_what_to_do(postgres, name):
-    postgres.execute(f"CREATE ROLE guest_{name} LOGIN PASSWORD 'guest'")
-    url = postgres.url(name, password="guest").replace("baal:", f"guest_{name}:", 1)
-
-    told = await refusal(url)
-    postgres.execute(f"DROP ROLE guest_{name}")
+    with postgres.guest(name) as url:
+        told = await refusal(url)
 
     assert told == (
         "DATABASE_URL: permission denied for schema public. "
