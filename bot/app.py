@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +83,14 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
 @contextmanager
 def sole_owner(folder: Path) -> Iterator[None]:
     """Hold the data folder's lock: two bots on one SQLite file would handle updates twice."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise BadSettings(
+            f"DATA_DIR {folder} cannot be written ({error.strerror}); the user that the bot runs as must own it"
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,7 +116,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     limiter, texts = Limiter(), load_texts()
     bot, books = make_bot(settings, limiter), Books(database)
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
-    fleet = make_fleet(settings, people, books, client, notifier)
+    engine = make_engine(settings)
+    stack.push_async_callback(engine.close)
+    fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
     turns = Turns(database, people.limits, people.users, people.agents, Route(people.agents, books, fleet, client))
     conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns), texts)
     updates = Updates()
@@ -130,20 +138,19 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         dispatch=updates.dispatch,
     )
     front = Front(services, updates, conversations, notifier, lost=database.lost)
-    if door is not None:
-        checks = {"database": database.trouble, "telegram": front.trouble, "fleet": fleet.trouble}
-        await stack.enter_async_context(door(Health(checks)))
-    return front
+    health = Health({"database": database.trouble, "telegram": front.trouble, "fleet": fleet.trouble})
+    await stack.enter_async_context(door(health))
+    return await stack.enter_async_context(front.connected())
 
 
-def open_door(settings: Settings, stack: AsyncExitStack) -> Door | None:
-    """Take the HTTP door's port before anything else; what serves at it, or None when there shall be no door."""
+def open_door(settings: Settings, stack: AsyncExitStack) -> Door:
+    """Take the HTTP door's port before anything else; what serves at it later."""
     if not settings.http_port:
-        return None
+        return lambda _: nullcontext()
     # Here, because without a door nobody needs it: 0.3 s and 8 MB.
-    from bot.gateway import gateway, knock  # noqa: PLC0415
+    from bot.gateway import gateway, listen  # noqa: PLC0415
 
-    port = stack.enter_context(knock(settings))
+    port = stack.enter_context(listen(settings))
     return lambda health: gateway(port, settings, health)
 
 
@@ -191,10 +198,15 @@ def make_engine(settings: Settings) -> Engine:
 
 
 def make_fleet(
-    settings: Settings, people: People, books: Books, client: AgentClient, notifier: TelegramNotifier
+    settings: Settings,
+    people: People,
+    *,
+    engine: Engine,
+    books: Books,
+    client: AgentClient,
+    notifier: TelegramNotifier,
 ) -> Fleet:
     """Machines, and what keeps them as they are wanted."""
-    engine = make_engine(settings)
     converger = Converger(
         books=books,
         agents=people.agents,

@@ -19,7 +19,7 @@ CLOSE_SECONDS = 3
 """How long answers that are under way may take when the door closes."""
 
 
-def knock(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
     """Take the door's port, so that a wrong one is known before anything else starts; `BadSettings` if it is taken."""
     host, port = settings.http_host, settings.http_port
     try:

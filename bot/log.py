@@ -3,17 +3,31 @@
 import logging
 import re
 import sys
+from typing import Any, override
+
+from bot.errors import DatabaseLost
 
 TOKEN = re.compile(r"(?<!\d)\d{3,}:[A-Za-z0-9_-]{20,}")
 KEY = re.compile(r"\bLTAI_[A-Za-z0-9_-]+")
+LOGIN = re.compile(r"(?<=://)[^\s/@]*:[^\s@]*(?=@)")
+SECRETS = (TOKEN, KEY, LOGIN)
 NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "uvicorn", "sqlalchemy.engine", "asyncio", "dbos")
 
 
 class Redacting(logging.Formatter):
-    """Whatever a library logs: bot tokens (PTB and httpx write URLs with them) and API keys become `***`."""
+    """Whatever a library logs: bot tokens (PTB and httpx write URLs with them), API keys and logins become `***`."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        return KEY.sub("***", TOKEN.sub("***", super().format(record)))
+        text = super().format(record)
+        for secret in SECRETS:
+            text = secret.sub("***", text)
+        return text
+
+    @override
+    def formatException(self, ei: Any) -> str:
+        # No fault of the code: everybody who is at the database fails with it, and one line says all.
+        return f"DatabaseLost: {ei[1]}" if isinstance(ei[1], DatabaseLost) else super().formatException(ei)
 
 
 def configure(level: str) -> None:

@@ -23,6 +23,7 @@ from bot.machines.container import confinement
 ROOT = Path(__file__).resolve().parent.parent
 AGENT_IMAGE = os.environ.get("IMAGE_UNDER_TEST", "baal/agent:dev")
 """`make image-check` and `make release` name the one that they have built."""
+BOT_IMAGE = "baal/bot:dev"
 SECRET = "the-agents-own-secret-7f3a"
 KEY = "LTAI_the_owners_key_91c2"
 ENVIRONMENT = {
@@ -164,5 +165,7 @@ def put(container: Container, folder: str, files: Mapping[str, bytes], *, user: 
 def boxes_of(client: docker.DockerClient) -> Iterator[Boxes]:
     """For fixtures."""
     boxes = Boxes(client)
-    yield boxes
-    boxes.remove()
+    try:
+        yield boxes
+    finally:
+        boxes.remove()

@@ -16,7 +16,7 @@ def _browser() -> str:
 
 @cache
 def _docker() -> str:
-    for command in (("docker", "info"), ("docker", "buildx", "version")):
+    for command in (("docker", "info"), ("docker", "buildx", "version"), ("docker", "compose", "version")):
         try:
             asked = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:

@@ -21,8 +21,8 @@ USER = "baal"
 PASSWORD = "p@ss:w/rd%"
 QUOTED_PASSWORD = "p%40ss%3Aw%2Frd%25"
 START_SECONDS = 30
-# Its data is worth nothing: it need not outlive the machine.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=16MB")
+# Its data need not outlive the machine, only its own crash: commits stay synchronous.
+FAST = ("fsync=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=16MB")
 
 
 class Postgres:
@@ -64,6 +64,15 @@ class Postgres:
         self._process.wait(START_SECONDS)
         self._process = None
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Stopped for as long as the block runs."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def remove(self) -> None:
         """End it and delete its data."""
         if self._process:
@@ -86,6 +95,15 @@ class Postgres:
         self.execute(" ".join([f"CREATE DATABASE {name} STRATEGY file_copy", *options]))
         yield name
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def guest(self, database: str) -> Iterator[str]:
+        """DATABASE_URL for a user who owns nothing, as long as the block runs."""
+        name = f"guest_{secrets.token_hex(6)}"
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'guest'")
+        yield self.url(database, password="guest").replace(f"{USER}:", f"{name}:", 1)
+        self.execute(f"DROP OWNED BY {name}", database=database)
+        self.execute(f"DROP ROLE {name}")
 
     def execute(self, statement: str, *, database: str = "postgres") -> None:
         """Run one statement."""

@@ -10,11 +10,12 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateSchema
 
 from bot.errors import BadSettings
 from bot.store.database import server_options
@@ -25,6 +26,7 @@ APPLICATION_VERSION = "1"
 
 STOP_SECONDS = 5
 CONNECTIONS = 10
+SCHEMA = "dbos"
 NO_WORKFLOW = "none"
 """An id that no attempt has."""
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
@@ -75,9 +77,12 @@ class Durable:
         async def run(agent_id: int, generation: int, number: int) -> None:
             await converge(Attempt(agent_id, generation, number))
 
-        DBOS(config=self._config())
-        self._run = DBOS.workflow(name="converge")(run)
+        config = self._config()
         try:
+            if self._engine:
+                _make_schema(self._engine)
+            DBOS(config=config)
+            self._run = DBOS.workflow(name="converge")(run)
             # On this thread: its loop becomes the one that workflows run on.
             DBOS.launch()
         except DBAPIError as error:
@@ -107,6 +112,8 @@ class Durable:
         # DBOS made its own, now closed, executor this loop's default.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         if self._engine:
+            # A thread of DBOS that lost its connection would look for another one for ever, and keep the process alive.
+            event.listen(self._engine, "do_connect", _refuse)
             self._engine.dispose()
 
     def _config(self) -> DBOSConfig:
@@ -120,6 +127,7 @@ class Durable:
         }
         if self._url.startswith("postgresql"):
             config["system_database_engine"] = self._engine = self._server_engine()
+            config["dbos_system_schema"] = SCHEMA
             return config
         config["system_database_url"] = self._url
         if sqlite3.sqlite_version_info < (3, 42):
@@ -130,6 +138,17 @@ class Durable:
         # DBOS's own engine would look into the database `postgres` first, and create ours if it is not there.
         options = server_options(make_url(self._url))
         return create_engine(self._url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, **options)
+
+
+def _make_schema(engine: Engine) -> None:
+    # DBOS would make it too, but writes pages into the log when it may not.
+    with engine.begin() as connection:
+        if not inspect(connection).has_schema(SCHEMA):
+            connection.execute(CreateSchema(SCHEMA))
+
+
+def _refuse(*_args: Any) -> NoReturn:
+    raise RuntimeError("the durable engine has stopped")
 
 
 class SubsecondConnection(sqlite3.Connection):

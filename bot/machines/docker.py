@@ -5,9 +5,10 @@ The SDK blocks, so every call is in a thread; also its constructor asks the daem
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker
@@ -39,6 +40,7 @@ class DockerEngine:
         self._host = host
         self._network = network
         self._client: docker.DockerClient | None = None
+        self._connecting = threading.Lock()
 
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
@@ -65,6 +67,12 @@ class DockerEngine:
         """Remove it and its volumes."""
         await self.remove(place)
         await self._call(lambda client: _remove_volumes(client, _name(place)))
+
+    async def close(self) -> None:
+        """Let go of the connections to the daemon. What runs goes on."""
+        if self._client is not None:
+            await asyncio.to_thread(self._client.close)
+            self._client = None
 
     async def _wait_healthy(self, place: Place) -> str:
         try:
@@ -95,9 +103,13 @@ class DockerEngine:
 
     def _work[T](self, work: Callable[[docker.DockerClient], T]) -> T:
         with _facts(self._host):
-            if self._client is None:
-                self._client = docker.DockerClient(base_url=self._host, timeout=CALL_SECONDS, max_pool_size=64)
-            return work(self._client)
+            with self._connecting:
+                client = self._client = self._client or self._connect()
+            return work(client)
+
+    def _connect(self) -> docker.DockerClient:
+        _knock(self._host)
+        return docker.DockerClient(base_url=self._host, timeout=CALL_SECONDS, max_pool_size=64)
 
 
 @contextmanager
@@ -107,11 +119,21 @@ def _facts(host: str) -> Iterator[None]:
         yield
     except APIError as error:
         raise MachineError(f"Docker refused: {error.explanation}") from error
-    except (DockerException, requests.RequestException) as error:
+    except (DockerException, requests.RequestException, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise MachineError(
-            f"Docker at {host} does not answer ({error}). "
+            f"Docker at {host} does not answer ({reason}). "
             "Is it running, is DOCKER_HOST right, and may this user open it?"
         ) from error
+
+
+def _knock(host: str) -> None:
+    """Say in a few words that a socket is not there or shut; the SDK takes several lines, and leaves it open."""
+    scheme, _, path = host.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(CALL_SECONDS)
+            door.connect(path)
 
 
 def _name(place: Place) -> str:
@@ -155,17 +177,25 @@ def _start(client: docker.DockerClient, name: str, spec: Spec, place: Place, net
 
 
 def _image(client: docker.DockerClient, release: str) -> Image:
-    try:
+    with suppress(ImageNotFound):
         return client.images.get(release)
-    except ImageNotFound:
-        pass
+    if not _names_a_registry(release):
+        # Docker would take it from Docker Hub, where such a name may be anybody's.
+        raise NotStarted(
+            f"the image {release} is not on this machine: `make image`, or name its registry in AGENT_IMAGE"
+        )
     try:
         client.api.pull(release)
         return client.images.get(release)
     except (APIError, ImageNotFound) as error:
-        raise NotStarted(
-            f"the image {release} is not on this machine and cannot be pulled: {error.explanation}"
-        ) from error
+        reason = error.explanation
+        raise NotStarted(f"the image {release} is not on this machine and cannot be pulled: {reason}") from error
+
+
+def _names_a_registry(release: str) -> bool:
+    """Whether the first part of a reference is a host, as Docker tells them apart (distribution/reference)."""
+    host, slash, _ = release.partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
 def _options(name: str, spec: Spec, place: Place, image: Image) -> dict[str, Any]:

@@ -83,3 +83,6 @@ class Engine(Protocol):
 
     async def wipe(self, place: Place) -> None:
         """Stop it, and remove its data too. For good: what is to be kept must be elsewhere by now."""
+
+    async def close(self) -> None:
+        """Let go of what the engine itself holds open. What runs goes on."""

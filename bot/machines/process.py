@@ -95,6 +95,9 @@ class ProcessEngine:
         await self.remove(place)
         await asyncio.to_thread(shutil.rmtree, Files(Path(place.path)).data, ignore_errors=True)
 
+    async def close(self) -> None:
+        """Nothing is held open."""
+
     async def _start(self, files: "Files", spec: Spec) -> str:
         try:
             with ExitStack() as open_files:

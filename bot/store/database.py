@@ -24,9 +24,11 @@ PATIENCE_SECONDS = 30.0
 """How long a server may be away: it starts together with the bot, or is restarted under it."""
 # `pool_pre_ping`: a connection that died while nobody used it is replaced before anything is said on it.
 POOL = {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+# Without `client_encoding`, a database that has none answers in bytes.
 # A server that fell silent is noticed in half a minute, not in two hours.
 CONNECT = {
     "application_name": "baal",
+    "client_encoding": "utf8",
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -50,7 +52,7 @@ class Database:
         # What people write, and their sealed keys, are parameters: not for the log.
         self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, **options)
         if self.is_server:
-            event.listen(self.engine.sync_engine, "handle_error", self._note_loss)
+            event.listen(self.engine.sync_engine, "handle_error", _call_it_lost)
         else:
             event.listen(self.engine.sync_engine, "connect", _tune_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_immediate)
@@ -58,9 +60,9 @@ class Database:
     async def open(self) -> None:
         """Create what is missing. `BadSettings` if this database cannot be used."""
         try:
-            async with self.transaction() as transaction:
-                await self._check_encoding(transaction)
-                await transaction.run_sync(SQLModel.metadata.create_all)
+            async with self._reached() as connection, connection.begin():
+                await self._check_encoding(connection)
+                await connection.run_sync(SQLModel.metadata.create_all)
         except DatabaseLost as error:
             raise BadSettings(str(error)) from None
         except DBAPIError as error:
@@ -125,21 +127,19 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         try:
-            connection = await reach(self.engine, patience=self.patience if self.is_server else 0)
+            async with self._reached() as connection:
+                yield connection
         except DatabaseLost as error:
             self.give_up(error)
             raise
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[AsyncConnection]:
+        connection = await reach(self.engine, patience=self.patience if self.is_server else 0)
         try:
             yield connection
         finally:
             await asyncio.shield(connection.close())
-
-    def _note_loss(self, context: ExceptionContext) -> None:
-        # A ping that fails is no loss: the pool replaces that connection.
-        if context.is_disconnect and not context.is_pre_ping:
-            lost = DatabaseLost(f"the connection broke: {first_line(context.original_exception)}")
-            self.give_up(lost)
-            raise lost from context.original_exception
 
     async def _check_encoding(self, transaction: AsyncConnection) -> None:
         if not self.is_server:
@@ -150,6 +150,16 @@ class Database:
                 f"DATABASE_URL: the database is encoded as {encoding} and cannot hold every character. "
                 "Make another: createdb --encoding=UTF8 --template=template0."
             )
+
+
+def _call_it_lost(context: ExceptionContext) -> None:
+    # A ping that fails is no loss: the pool replaces that connection. Nor is a cancelled task, although SQLAlchemy
+    # throws its connection away.
+    is_servers = isinstance(context.sqlalchemy_exception, DBAPIError) and not context.is_pre_ping
+    if is_servers and context.is_disconnect:
+        raise DatabaseLost(
+            f"the connection broke: {first_line(context.original_exception)}"
+        ) from context.original_exception
 
 
 def server_options(url: URL) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from sqlalchemy.pool import NullPool
 from bot.errors import BadSettings, DatabaseLost
 from bot.log import line
 from bot.store.database import Database, server_options
-from bot.store.reach import first_line, reach
+from bot.store.reach import complaint, first_line, reach
 
 log = logging.getLogger(__name__)
 
-LOCK = "0x6261616C, 0"
-"""`baal` in ASCII. Locks of two numbers never meet those of one, which `Database.lock` and DBOS take."""
+LOCK = "1650549100, 0"
+"""`baal` in ASCII, as a number. Locks of two numbers never meet those of one, which `Database.lock` and DBOS take."""
 HELD_SECONDS = 5.0
 """How long a bot that was just killed may keep the lock."""
 BEAT_SECONDS = 2.0
@@ -78,10 +78,10 @@ class _Lock:
             if await self._is_held():
                 continue
             log.warning("database lock lost; taking it again")
-            await self.release()
             try:
+                await self.release()
                 await self.take(wait=self._database.patience)
-            except (BadSettings, DatabaseLost) as error:
+            except Exception as error:  # noqa: BLE001  a job's top: whatever it was, the lock is not held
                 self._database.give_up(error)
                 return
             log.warning("database lock taken again")
@@ -98,6 +98,8 @@ class _Lock:
             await connection.exec_driver_sql(NOTICE)
             taken = (await connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK})")).scalar()
         except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise BadSettings(complaint(error)) from error
             log.info(line("database went away again", why=first_line(error.orig)))
             taken = False
         if taken:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 
 from sqlalchemy.exc import DBAPIError
@@ -18,15 +19,17 @@ LONGEST_PAUSE_SECONDS = 1.0
 # for: that costs some seconds, while giving up on a server that is starting would cost the bot.
 FINAL = (
     ("unable to open", "It is in DATA_DIR unless DATABASE_URL says otherwise: let this user write there."),
+    ("certificate", "Correct its sslmode and sslrootcert."),
     ("password", "Correct user and password in it; write special characters as %40 and the like."),
     ("authentication", "Correct user and password in it."),
     ("pg_hba.conf", "Let this host in, in the server's pg_hba.conf."),
     ("does not exist", "Create what it names (`createdb`), or correct the name."),
-    ("SSL", "Correct its sslmode."),
+    ("SSL was required", "Correct its sslmode."),
     ("invalid", "Correct it; .env.example shows one."),
     ("permission denied", "Make its user the database's owner: ALTER DATABASE … OWNER TO …."),
     ("read-only", "Name the primary server, not a copy of it."),
 )
+QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 OTHERWISE = "Start the server, or correct host and port."
 
 
@@ -37,7 +40,7 @@ async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
         try:
             return await engine.connect()
         except DBAPIError as error:
-            if _is_final(error) or time.monotonic() + pause > deadline:
+            if _final_advice(error) or time.monotonic() + pause > deadline:
                 raise DatabaseLost(complaint(error)) from error
             if pause == FIRST_PAUSE_SECONDS:
                 log.warning(line("waiting for the database", why=first_line(error.orig)))
@@ -47,13 +50,13 @@ async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
 
 def complaint(error: DBAPIError) -> str:
     """What is wrong and what to do, for the operator. No server repeats a password."""
-    reason = first_line(error.orig)
-    advice = next((advice for word, advice in FINAL if word in reason), OTHERWISE)
-    return f"DATABASE_URL: {reason}. {advice}"
+    return f"DATABASE_URL: {first_line(error.orig)}. {_final_advice(error) or OTHERWISE}"
 
 
-def _is_final(error: DBAPIError) -> bool:
-    return any(word in first_line(error.orig) for word, _ in FINAL)
+def _final_advice(error: DBAPIError) -> str | None:
+    """What to do where waiting does not help. Names in quotes are the operator's, and say nothing."""
+    words = QUOTED.sub("", first_line(error.orig))
+    return next((advice for word, advice in FINAL if word in words), None)
 
 
 def first_line(error: BaseException | None) -> str:

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import secrets
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
 
 from telegram import Update
-from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError
+from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, TelegramError
 from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 
-from bot.errors import DatabaseLost
+from bot.errors import BadSettings, DatabaseLost
 from bot.log import line
 from bot.settings import Settings
 from bot.telegram.commands import register
@@ -30,6 +32,8 @@ DRAIN_SECONDS = 10.0
 """How long handlers may go on after SIGTERM; running turns are left to the next start."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+REFUSED_TOKEN = "TELEGRAM_BOT_TOKEN is refused by Telegram; @BotFather shows the right one"  # noqa: S105  words about it
 
 
 def make_bot(settings: Settings, limiter: Limiter) -> ExtBot[Any]:
@@ -130,10 +134,34 @@ class Front:
         self._application = updates.serve(services)
         self._intake = Intake(services.bot, services.inbox, updates.dispatch)
 
-    async def run_until(self, stop: asyncio.Event) -> None:
-        """Answer until `stop` is set or polling ends for good (a wrong token), then stop in order.
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Self]:
+        """With connections to Telegram, once it answers. `BadSettings` when it does not know the token."""
+        try:
+            await self._connect()
+            yield self
+        finally:
+            await self._services.bot.shutdown()
 
-        `DatabaseLost` at once when that has happened: nothing can be written down any more.
+    async def _connect(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self._services.bot.initialize()
+            except InvalidToken:
+                raise BadSettings(REFUSED_TOKEN) from None
+            except TelegramError as error:
+                log.warning(line("telegram not reached", why=error, pause=pause))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Answer until `stop` is set, then stop in order.
+
+        `BadSettings` when Telegram does not know the token, `DatabaseLost` at once when that has happened: nothing can
+        be written down any more.
         """
         async with self._application:
             await self._start()
@@ -147,7 +175,10 @@ class Front:
                 raise DatabaseLost("ended; started again, the bot goes on from the rows")
             await self._stop()
         if not polling.cancelled():
-            polling.result()
+            try:
+                polling.result()
+            except InvalidToken:
+                raise BadSettings(REFUSED_TOKEN) from None
 
     async def trouble(self) -> str:
         """What is wrong with the way from Telegram to us; empty if nothing is."""

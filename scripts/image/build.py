@@ -12,14 +12,20 @@ IMAGES = ("agent", "bot")
 
 def build(what: str, reference: str, *, context: Path, revision: str) -> None:
     """Build one of `IMAGES` from a tree, under that name."""
-    dockerfile = context / f"Dockerfile.{what}"
-    run(str(context / "scripts" / "standin" / "images"), *source.base_images(dockerfile))
+    have_bases(what, context)
     run(
         *("docker", "buildx", "build", "--load", "--provenance=false"),
-        *("--file", str(dockerfile), "--tag", reference),
+        *("--file", str(context / f"Dockerfile.{what}"), "--tag", reference),
         *("--build-arg", f"VERSION={source.version(context)}", "--build-arg", f"REVISION={revision}"),
         str(context),
     )
+
+
+def have_bases(what: str, context: Path) -> list[str]:
+    """Pull what the Dockerfile starts from, or make stand-ins where no registry can be reached; their names."""
+    bases = source.base_images(context / f"Dockerfile.{what}")
+    run(str(context / "scripts" / "standin" / "images"), *bases)
+    return bases
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from scripts.image.build import IMAGES, build
 from scripts.image.commands import Refused, in_one_line, need_docker
 from scripts.image.measures import measure
 
-ATTACKS = Path("tests") / "image" / "test_attacks.py"
+ATTACK_LIST = Path("tests") / "image" / "test_attacks.py"
 
 
 def check(references: dict[str, str], tree: Path, *, record: str | None = None) -> None:
@@ -24,7 +24,7 @@ def check(references: dict[str, str], tree: Path, *, record: str | None = None) 
     failures = limits.broken(values)
     for reference in references.values():
         failures += _secrets(reference)
-    failures += _attack(references["agent"], tree)
+    failures += attack(references["agent"], tree)
     if failures:
         raise Refused("image-check failed:\n  " + "\n  ".join(failures))
     if record:
@@ -39,12 +39,12 @@ def _secrets(reference: str) -> list[str]:
     return [f"{reference}: {finding}" for finding in report.findings]
 
 
-def _attack(reference: str, tree: Path) -> list[str]:
+def attack(reference: str, tree: Path) -> list[str]:
     """Run the attack list against an image; the attacks that did not fail as they should."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "attacks.xml"
         done = subprocess.run(
-            (sys.executable, "-m", "pytest", "-q", "--junitxml", str(report), str(ATTACKS)),
+            (sys.executable, "-m", "pytest", "-q", "--junitxml", str(report), str(ATTACK_LIST)),
             cwd=tree,
             env=os.environ | {"IMAGE_UNDER_TEST": reference},
             capture_output=True,
@@ -61,13 +61,12 @@ def _results(report: Path) -> Iterator[str]:
     """Print each attack in a line; yield those that must not be."""
     for case in ET.parse(report).iter("testcase"):  # noqa: S314  pytest wrote it just now
         words = case.get("name", "").removeprefix("test_").replace("_", " ")
-        wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
-        skipped = case.find("skipped")
-        if wrong is not None:
+        said = {part.tag: part.get("message", "").partition("\n")[0] for part in case}
+        if "failure" in said or "error" in said:
             _say(f"  FAILED  {words}")
-            yield f"{words}: {(wrong.get('message') or '').splitlines()[0]}"
-        elif skipped is not None:
-            _say(f"  skipped {words}: {skipped.get('message')}")
+            yield f"{words}: {said.get('failure') or said.get('error')}"
+        elif "skipped" in said:
+            _say(f"  skipped {words}: {said['skipped']}")
         else:
             _say(f"  ok      {words}")
 

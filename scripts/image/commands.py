@@ -11,9 +11,9 @@ class Refused(Exception):
     """It cannot be done; the text is one line that says why and what to do."""
 
 
-def run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+def run(*command: str, cwd: Path | None = None) -> None:
     """Run it where the developer sees what it says (on stderr: stdout is for results); `Refused` if it fails."""
-    code = subprocess.run(command, cwd=cwd, env=env, stdout=sys.stderr, check=False).returncode
+    code = subprocess.run(command, cwd=cwd, stdout=sys.stderr, check=False).returncode
     if code:
         raise Refused(f"`{' '.join(command[:3])} …` ended with code {code}; what it said is above")
 

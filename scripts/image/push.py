@@ -4,11 +4,13 @@ import argparse
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from scripts.image import source
-from scripts.image.build import IMAGES, build
-from scripts.image.commands import Refused, in_one_line, need_docker
+from scripts.image.build import IMAGES, build, have_bases
+from scripts.image.commands import Refused, in_one_line, need_docker, output
 
+LOOPBACK = ("127.", "localhost:")
 PLACE = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*")
 
 
@@ -19,6 +21,20 @@ def name_in(registry: str, what: str) -> str:
     if not PLACE.fullmatch(registry):
         raise Refused(f"REGISTRY={registry} is no registry: write host:port[/path], lower case, without https://")
     return f"{registry}/baal/{what}"
+
+
+def refuse_standins(registry: str, tree: Path) -> None:
+    """`Refused` if others would get an image that starts from a stand-in; a registry on loopback is a rehearsal."""
+    if registry.startswith(LOOPBACK):
+        return
+    for base in {base for what in IMAGES for base in have_bases(what, tree)}:
+        if is_made_here(base):
+            raise Refused(f"{base} is a stand-in made on this machine: publish from where `docker pull {base}` works")
+
+
+def is_made_here(image: str) -> bool:
+    """Whether it came from no registry."""
+    return output("docker", "image", "inspect", "--format", "{{len .RepoDigests}}", image) == "0"
 
 
 def push(reference: str) -> str:
@@ -41,9 +57,11 @@ def deployable(what: str, reference: str, digest: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make push", description=__doc__)
     parser.add_argument("registry", nargs="?", default="", help="host:port[/path]")
-    names = {what: name_in(parser.parse_args().registry, what) for what in IMAGES}
+    registry = parser.parse_args().registry
+    names = {what: name_in(registry, what) for what in IMAGES}
     source.refuse_dirty(source.ROOT)
     need_docker()
+    refuse_standins(registry, source.ROOT)
     revision = source.revision(source.ROOT)
     with source.committed(source.ROOT) as context:
         tag = f"{source.version(context)}-g{revision}"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from scripts.image import changelog, check, source
 from scripts.image.build import IMAGES, build
-from scripts.image.commands import in_one_line, need_docker, output, run
-from scripts.image.push import deployable, name_in, push
+from scripts.image.commands import Refused, in_one_line, need_docker, output, run
+from scripts.image.push import deployable, name_in, push, refuse_standins
 
 
 def release(tree: Path, version: str, references: dict[str, str]) -> list[str]:
@@ -23,14 +23,24 @@ def release(tree: Path, version: str, references: dict[str, str]) -> list[str]:
         changelog.name_release(beside, version)
         _build(beside, references)
         check.check(references, beside, record=version)
-        output("git", "commit", "--all", "--quiet", "--message", f"Release {version}", cwd=beside)
+        output("git", "add", "--all", cwd=beside)
+        output("git", "commit", "--quiet", "--message", f"Release {version}", cwd=beside)
         commit = output("git", "rev-parse", "HEAD", cwd=beside)
         # Once more, from the cache: now they can name the commit that they are of.
         _build(beside, references)
         digests = {what: push(reference) for what, reference in references.items()}
-    run("git", "merge", "--quiet", "--ff-only", commit, cwd=tree)
-    run("git", "tag", "--annotate", f"v{version}", "--message", f"Baal {version}", commit, cwd=tree)
+    _take(tree, commit, version)
     return [deployable(what, references[what], digest) for what, digest in digests.items()]
+
+
+def _take(tree: Path, commit: str, version: str) -> None:
+    """Move this tree to the release and tag it: both, or neither."""
+    output("git", "tag", "--annotate", f"v{version}", "--message", f"Baal {version}", commit, cwd=tree)
+    try:
+        output("git", "merge", "--quiet", "--ff-only", commit, cwd=tree)
+    except Refused as refusal:
+        output("git", "tag", "--delete", f"v{version}", cwd=tree)
+        raise Refused(f"this tree changed while the release was made ({refusal}): run it again") from refusal
 
 
 @contextmanager
@@ -59,6 +69,7 @@ def main() -> None:
     source.refuse_dirty(source.ROOT)
     changelog.refuse_without_entries(source.ROOT)
     need_docker()
+    refuse_standins(wanted.registry, source.ROOT)
     print(*release(source.ROOT, wanted.version, references), sep="\n")
     print(f"Released {wanted.version}: committed and tagged here. `git push --follow-tags` is yours.", file=sys.stderr)
 

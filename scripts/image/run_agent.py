@@ -19,7 +19,7 @@ import docker
 import httpx
 from pydantic import SecretStr
 
-from bot.errors import MachineError
+from bot.errors import MachineError, NotStarted
 from bot.machines.client import Door
 from bot.machines.docker import DockerEngine
 from bot.machines.engine import Spec
@@ -146,9 +146,13 @@ async def _served(model: Model) -> list[str]:
 async def _run(stack: AsyncExitStack, spec: Spec) -> Door:
     engine = DockerEngine(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
     place = Place(machine_id=f"m-{secrets.token_hex(8)}", path="")
+    stack.push_async_callback(engine.close)
     stack.push_async_callback(engine.wipe, place)
     try:
         return Door(await engine.run(place, spec), spec.secret)
+    except NotStarted as error:
+        last = "".join(error.log.splitlines()[-1:])
+        raise Refused(f"{error}: {last}" if last else str(error)) from error
     except MachineError as error:
         raise Refused(str(error)) from error
 

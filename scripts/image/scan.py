@@ -1,151 +1,16 @@
-"""`make scan`: what is in each image, as CycloneDX (build/sbom-agent.json, build/sbom-bot.json), and what of it is
+"""`make scan`: what is in each image (build/sbom-agent.json, build/sbom-bot.json, as CycloneDX), and what of it is
 known to be vulnerable. Exit code 1 if anything is.
 """
 
-import io
-import json
-import re
-import subprocess
 import sys
-import tarfile
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from scripts.image import source
+from scripts.image.audit import audit
 from scripts.image.build import IMAGES, build
 from scripts.image.commands import Refused, docker_problem, in_one_line
+from scripts.image.contents import TOOLS, list_contents, lock_of
 
-TOOLS = Path(sys.prefix) / "scan" / "bin"
-"""`make scan` installs them beside the developer's packages, not among them."""
-FORMAT = ("--sv=1.6", "--of=JSON")
 UNREACHED = "pip-audit: its database cannot be reached from here; not audited"
-PYTHON_PACKAGES = "find /app /opt /usr -name '*.dist-info' | tar -c -T -"
-DEBIAN_PACKAGES = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\n'; . /etc/os-release; echo $VERSION_ID"
-CADDY_MODULES = "command -v caddy >/dev/null && { caddy version; caddy build-info; } || true"
-VALID = """
-import sys
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()) and 1)
-"""
-
-
-def list_contents(what: str, image: str | None) -> Path:
-    """Write what is in an image, or in its lock when there is none; the file."""
-    document = json.loads(_python(image) if image else _tool("cyclonedx-py", "requirements", str(_lock(what)), *FORMAT))
-    document["metadata"]["component"] = {
-        "type": "container",
-        "name": f"baal/{what}",
-        "version": source.version(source.ROOT),
-    }
-    if image:
-        document["components"] += [*_debian(image), *_caddy(image)]
-    path = source.ROOT / "build" / f"sbom-{what}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    _tool("python", "-c", VALID, words=path.read_text())
-    return path
-
-
-def _python(image: str) -> str:
-    """The Python packages of an image, with their licences and what needs what."""
-    with tempfile.TemporaryDirectory(prefix="baal-packages-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(_inside(image, PYTHON_PACKAGES))) as archive:
-            archive.extractall(folder, filter="data")
-        paths = sorted({str(found.parent) for found in Path(folder).rglob("*.dist-info")})
-        # cyclonedx-py asks an interpreter for its sys.path; this one answers with what was copied.
-        interpreter = Path(folder) / "python"
-        interpreter.write_text(f"#!/bin/sh\necho '{json.dumps(paths)}'\n")
-        interpreter.chmod(0o700)
-        return _tool("cyclonedx-py", "environment", str(interpreter), *FORMAT)
-
-
-def _debian(image: str) -> Iterator[dict[str, str]]:
-    *lines, release = _inside(image, DEBIAN_PACKAGES).decode().splitlines()
-    for line in lines:
-        name, version, architecture = line.split("\t")
-        escaped = version.replace(":", "%3A").replace("+", "%2B").replace("~", "%7E")
-        yield _component(name, version, f"pkg:deb/debian/{name}@{escaped}?arch={architecture}&distro=debian-{release}")
-
-
-def _caddy(image: str) -> Iterator[dict[str, str]]:
-    """Caddy and the Go modules that it is built of."""
-    for number, line in enumerate(_inside(image, CADDY_MODULES).decode().splitlines()):
-        words = line.split()
-        if number == 0:
-            name, version = "github.com/caddyserver/caddy/v2", words[0]
-            yield _component(name, version, f"pkg:golang/{name}@{version}")
-        elif words[:1] == ["dep"] and words[1] != "github.com/caddyserver/caddy/v2":
-            yield _component(words[1], words[2], f"pkg:golang/{words[1]}@{words[2].replace('+', '%2B')}")
-
-
-def _component(name: str, version: str, purl: str) -> dict[str, str]:
-    return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl}
-
-
-def _inside(image: str, words: str) -> bytes:
-    """What a shell command prints in a container of it."""
-    command = ("docker", "run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", words)
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise Refused(f"{image} cannot be looked into: {done.stderr.decode().strip()[-300:]}")
-    return done.stdout
-
-
-def audit(lock: Path) -> list[str]:
-    """Ask for the known vulnerabilities of what a lock pins; say what came of it, and return those found."""
-    options = ("--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json")
-    command = (str(TOOLS / "pip-audit"), *options, "--requirement", str(lock))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    verdict = judge(done.stdout, done.stderr)
-    if verdict is None:
-        print(UNREACHED)
-        return []
-    print(f"pip-audit: {lock.name}: {verdict.asked} packages, {len(verdict.found)} known vulnerabilities")
-    print(
-        *(f"  {words}" for words in verdict.found),
-        *(f"  not in its database: {name}" for name in verdict.unknown),
-        sep="\n",
-    )
-    return verdict.found
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What pip-audit knows of a lock."""
-
-    asked: int
-    found: list[str]
-    unknown: list[str]
-
-
-def judge(answer: str, complaint: str) -> Verdict | None:
-    """Read what pip-audit printed; None if it could ask nobody."""
-    if not answer.startswith("{"):
-        if re.search(r"Connection|Timeout|ServiceError|ServiceUnavailable", complaint):
-            return None
-        raise Refused(f"pip-audit failed: {(complaint.strip() or 'it said nothing').splitlines()[-1]}")
-    packages = json.loads(answer)["dependencies"]
-    asked = [package for package in packages if "skip_reason" not in package]
-    # A mirror that has the packages but not their histories knows none of them, and pip-audit calls that a success.
-    if packages and not asked:
-        return None
-    found = [f"{package['name']} {package['version']}: {flaw['id']}" for package in asked for flaw in package["vulns"]]
-    return Verdict(len(asked), found, [package["name"] for package in packages if "skip_reason" in package])
-
-
-def _tool(name: str, *arguments: str, words: str = "") -> str:
-    command = (str(TOOLS / name), *arguments)
-    done = subprocess.run(command, input=words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Refused(f"{name} failed: {(done.stderr.strip() or 'it said nothing').splitlines()[-1]}")
-    return done.stdout
-
-
-def _lock(what: str) -> Path:
-    return source.ROOT / "requirements" / f"{what}.lock"
 
 
 def main() -> None:
@@ -154,16 +19,27 @@ def main() -> None:
     problem = docker_problem()
     if problem:
         print(f"{problem}. So only the Python packages are listed, as requirements/*.lock have them.")
-    found = []
     for what in IMAGES:
         image = None if problem else f"baal/{what}:dev"
         if image:
             build(what, image, context=source.ROOT, revision=source.revision(source.ROOT))
-        print(list_contents(what, image).relative_to(source.ROOT))
-    for what in IMAGES:
-        found += audit(_lock(what))
+        print(list_contents(what, image).relative_to(source.ROOT), flush=True)
+    _audit()
+
+
+def _audit() -> None:
+    found, is_unreached = 0, False
+    for lock in map(lock_of, IMAGES):
+        verdict = audit(lock)
+        if verdict is None:
+            is_unreached = True
+            continue
+        print(*verdict.lines(lock.name), sep="\n", flush=True)
+        found += len(verdict.found)
+    if is_unreached:
+        print(UNREACHED)
     if found:
-        raise Refused(f"{len(found)} known vulnerabilities: raise what has them, and `make lock`")
+        raise Refused(f"{found} known vulnerabilities: raise what has them, and `make lock`")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from cryptography.fernet import Fernet
 from bot.app import sole_owner
 from bot.cli import main
 from bot.errors import BadSettings
+from bot.store.owner import LOCK
 
 
 def run(*arguments, folder, **environment):
@@ -52,6 +53,49 @@ def test_serving_on_a_data_folder_in_use_says_so_and_exits_78(tmp_path):
     assert ended.returncode == 78
     assert "another bot already runs on DATA_DIR" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def serve_on(url, folder):
+    return run(
+        "serve",
+        folder=folder,
+        TELEGRAM_BOT_TOKEN="4242:abc",
+        BOT_ENCRYPTION_KEY=Fernet.generate_key().decode(),
+        DATABASE_URL=url,
+    )
+
+
+def test_serving_on_a_database_file_that_cannot_be_opened_says_so_and_exits_78(tmp_path):
+    ended = serve_on(f"sqlite:///{tmp_path}/no/such/folder/baal.sqlite", tmp_path)
+
+    assert ended.returncode == 78
+    assert ended.stderr == (
+        "DATABASE_URL: unable to open database file. "
+        "It is in DATA_DIR unless DATABASE_URL says otherwise: let this user write there.\n"
+    )
+
+
+@pytest.mark.postgres
+def test_serving_with_a_wrong_password_says_so_without_it_and_exits_78(tmp_path, postgres):
+    ended = serve_on(postgres.url("postgres", password="wr0ng", scheme="postgres"), tmp_path)
+
+    assert ended.returncode == 78
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("DATABASE_URL: ")
+    assert "Correct user and password in it" in ended.stderr
+    assert "wr0ng" not in ended.stderr
+
+
+@pytest.mark.postgres
+def test_serving_on_a_database_that_another_bot_is_on_says_so_and_exits_78(tmp_path, postgres_url, postgres):
+    with postgres.connection(postgres_url.rpartition("/")[2]) as other:
+        other.execute(f"SELECT pg_advisory_lock({LOCK})")
+        ended = serve_on(postgres_url, tmp_path)
+
+    assert ended.returncode == 78
+    assert ended.stderr == (
+        "another bot already runs on the database of DATABASE_URL; end it, or name another database\n"
+    )
 
 
 def test_a_data_folder_has_one_owner_at_a_time(tmp_path):

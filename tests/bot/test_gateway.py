@@ -15,11 +15,12 @@ from cryptography.fernet import Fernet
 from bot import health as health_module
 from bot.cli import main
 from bot.errors import BadSettings
-from bot.gateway import gateway, knock
+from bot.gateway import gateway, listen
 from bot.health import Health
 from bot.settings import read_settings
 from tests.conftest import Clock
 from tests.fakes.telegram_client import TelegramDouble
+from tests.fakes.telegram_views import FaultKind
 
 TOKEN = "4242:a-token-that-nobody-should-see"
 
@@ -39,7 +40,7 @@ def settings_of(**values):
 async def opened(settings=None, **checks):
     """A door with these parts behind it, and a client in front."""
     settings = settings or settings_of()
-    with knock(settings) as door:
+    with listen(settings) as door:
         url = "http://{}:{}".format(*door.getsockname())
         async with gateway(door, settings, Health(checks)), httpx.AsyncClient(base_url=url) as client:
             yield client
@@ -165,7 +166,7 @@ async def test_the_port_is_free_again_when_the_door_has_closed():
         await client.get("/health")  # a kept connection does not hold it open
         port = client.base_url.port
 
-    knock(settings_of(http_port=port)).close()
+    listen(settings_of(http_port=port)).close()
 
 
 async def test_a_database_that_another_holds_is_not_well(database, tmp_path, monkeypatch):
@@ -192,7 +193,7 @@ def test_a_taken_port_is_one_clear_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BadSettings) as caught:
-            knock(settings_of(http_port=port))
+            listen(settings_of(http_port=port))
 
     assert str(caught.value) == (
         f"HTTP_PORT {port} cannot be opened on HTTP_HOST 127.0.0.1 (Address already in use); "
@@ -203,12 +204,12 @@ def test_a_taken_port_is_one_clear_line():
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
 def test_an_address_that_is_not_ours_is_one_clear_line(host):
     with pytest.raises(BadSettings, match=f"cannot be opened on HTTP_HOST {host}"):
-        knock(settings_of(http_host=host))
+        listen(settings_of(http_host=host))
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_a_port_that_is_none_is_refused(port):
-    with pytest.raises(BadSettings, match="^HTTP_PORT "):
+    with pytest.raises(BadSettings, match=r"^HTTP_PORT "):
         settings_of(http_port=port)
 
 
@@ -272,12 +273,36 @@ async def test_the_bot_turns_healthy_stays_so_without_updates_and_ends_in_order(
                 while (asked := await asyncio.to_thread(baal, "health", tmp_path, variables)).returncode:
                     await asyncio.sleep(0.1)
             assert asked.stdout == "ok (dev)\n"
-            answer = httpx.get(f"http://127.0.0.1:{variables['HTTP_PORT']}/health").json()
-            assert answer["checks"] == {"database": "ok", "telegram": "ok", "fleet": "ok"}
+            async with httpx.AsyncClient() as client:
+                answer = await client.get(f"http://127.0.0.1:{variables['HTTP_PORT']}/health")
+            assert answer.json()["checks"] == {"database": "ok", "telegram": "ok", "fleet": "ok"}
         ended = await asyncio.to_thread(baal, "health", tmp_path, variables)
 
     assert ended.returncode == 1
     assert ended.stdout.startswith("no answer from 127.0.0.1 port ")
+
+
+async def until_said(folder, variables, words):
+    async with asyncio.timeout(15):
+        while words not in (await asyncio.to_thread(baal, "health", folder, variables)).stdout:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.e2e
+async def test_a_telegram_that_is_not_there_at_the_start_is_waited_for(tmp_path):
+    async with TelegramDouble() as telegram:
+        await telegram.fault(FaultKind.SERVER_ERROR, "getMe", times=3)
+        variables = environment(tmp_path, telegram, HTTP_PORT=str(_free_port()))
+        async with serving(tmp_path, variables):
+            await until_said(tmp_path, variables, "telegram: no answer from Telegram yet")
+            await until_said(tmp_path, variables, "ok (dev)")
+
+
+@pytest.mark.e2e
+async def test_a_bot_that_waits_for_telegram_ends_when_it_is_told_to(tmp_path):
+    variables = environment(tmp_path, None, HTTP_PORT=str(_free_port()))
+    async with serving(tmp_path, variables):
+        await until_said(tmp_path, variables, "telegram: no answer from Telegram yet")
 
 
 # -- asking --------------------------------------------------------------------------------------------------------

@@ -61,6 +61,50 @@ def test_databases_are_sqlite_in_the_data_folder_by_default(tmp_path):
     assert settings.durable_database == f"sqlite:///{tmp_path}/data/durable.sqlite"
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_postgres_url_is_read_in_each_of_its_spellings(scheme):
+    settings = read_settings(**GOOD, database_url=f" {scheme}://baal:p%40ss@db:5433/baal?sslmode=require\n")
+
+    assert settings.database == "postgresql+psycopg://baal:p%40ss@db:5433/baal?sslmode=require"
+    assert settings.durable_database == settings.database
+
+
+def test_a_sqlite_url_needs_no_driver(tmp_path):
+    settings = read_settings(**GOOD, database_url=f"sqlite:///{tmp_path}/other.sqlite")
+
+    assert settings.database == f"sqlite+aiosqlite:///{tmp_path}/other.sqlite"
+    assert settings.durable_database == f"sqlite:///{tmp_path}/data/durable.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("secret", "is not a database URL; write postgresql://user:password@host"),
+        ("postgresql://baal:pw@db:secret/baal", "is not a database URL"),
+        ("postgresql://baal:pw@a:b@secret/baal", "is not a database URL"),
+        ("mysql://baal:secret@db/baal", "names a database or a driver that Baal does not use"),
+        ("postgresql+asyncpg://baal:secret@db/baal", "names a database or a driver that Baal does not use"),
+        ("postgresql://baal:secret@db", "names no database"),
+        ("postgresql://baal:secret@db:5432/", "names no database"),
+        ("postgresql://baal:p@secret@db/baal", "has an @ too many"),
+        ("postgresql://baal:p@sec/ret@db/baal", "has an @ too many"),
+    ],
+)
+def test_a_wrong_database_url_is_told_and_not_repeated(url, says):
+    with pytest.raises(BadSettings) as caught:
+        read_settings(**GOOD, database_url=url)
+
+    assert str(caught.value).startswith(f"DATABASE_URL {says}")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_password_of_the_database_is_not_shown():
+    settings = read_settings(**GOOD, database_url="postgresql://baal:hidden@db/baal")
+
+    assert "hidden" not in repr(settings)
+
+
 def test_agents_think_at_libertai_unless_another_server_is_named():
     assert read_settings(**GOOD).inference_url == "https://api.libertai.io/v1"
     assert read_settings(**GOOD, llm_base_url="http://127.0.0.1:9/v1/").inference_url == "http://127.0.0.1:9/v1"

@@ -102,8 +102,10 @@ def new_engine(kind):
 
 
 @pytest.fixture
-def engine(new_engine):
-    return new_engine()
+async def engine(new_engine):
+    made = new_engine()
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ async def test_a_restarted_bot_finds_and_controls_what_an_older_one_started(engi
     await later.remove(place)
     assert (await later.inspect(place)).state is not RunState.RUNNING
     assert hands.is_gone(first)
+    await later.close()
 
 
 async def test_what_was_removed_has_its_data_when_it_runs_again(engine, hands, place, spec):

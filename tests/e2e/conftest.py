@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from cryptography.fernet import Fernet
+from sqlalchemy import NullPool, create_engine, text
 
 from bot.app import build, sole_owner
 from bot.machines.local import LocalProvider
@@ -30,6 +30,7 @@ class Bot:
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.log = folder / "bot.log"
+        self.arguments: tuple[str, ...] = ("-m", "bot", "serve")
         self._environment = environment
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
@@ -37,8 +38,14 @@ class Bot:
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bot", "serve", env=self._environment, cwd=self._folder, stdout=log, stderr=log
+                sys.executable, *self.arguments, env=self._environment, cwd=self._folder, stdout=log, stderr=log
             )
+
+    async def wait(self, *, timeout: float) -> int:
+        """Until it ends by itself; its exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(timeout):
+            return await self._process.wait()
 
     async def kill(self) -> None:
         """`kill -9`: no handler runs, nothing is flushed."""
@@ -62,6 +69,8 @@ class World:
     libertai: LibertAISim
     bot: Bot
     folder: Path
+    stored: str
+    """URL of the bot's database, for a driver without async."""
 
     @property
     def machines(self) -> LocalProvider:
@@ -79,14 +88,13 @@ class World:
 
     async def until_phase(self, phase: str) -> None:
         """Wait until an agent is in this phase of its deployment."""
-        await self._until_row("SELECT 1 FROM agent WHERE phase = ?", phase)
+        await self._until_row("SELECT 1 FROM agent WHERE phase = :phase", phase=phase)
 
-    async def _until_row(self, query: str, *values: str) -> None:
-        database = sqlite3.connect(self.folder / "data" / "baal.sqlite")
-        async with asyncio.timeout(20):
-            while not database.execute(query, values).fetchone():
-                await asyncio.sleep(0.005)
-        database.close()
+    async def _until_row(self, query: str, **values: str) -> None:
+        with create_engine(self.stored, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+            async with asyncio.timeout(20):
+                while not connection.execute(text(query), values).first():
+                    await asyncio.sleep(0.005)
 
     def dump(self) -> bytes:
         """Everything Baal has on disk."""
@@ -109,11 +117,14 @@ def environment(telegram: TelegramSim, libertai: LibertAISim, folder: Path) -> d
 
 
 @pytest.fixture
-async def world(tmp_path):
+async def world(tmp_path, database_url):
+    """The bot on SQLite, or on what `database_url` is parametrised with."""
+    is_server = database_url.startswith("postgresql")
+    stored = database_url if is_server else f"sqlite:///{tmp_path / 'data' / 'baal.sqlite'}"
     async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
-        made = World(
-            telegram, libertai, Bot(os.environ | environment(telegram, libertai, tmp_path), tmp_path), tmp_path
-        )
+        variables = os.environ | environment(telegram, libertai, tmp_path)
+        variables |= {"DATABASE_URL": database_url} if is_server else {}
+        made = World(telegram, libertai, Bot(variables, tmp_path), tmp_path, stored)
         await made.bot.start()
         try:
             yield made

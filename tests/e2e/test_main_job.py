@@ -11,6 +11,9 @@ from tests.fakes.libertai_sim import Script
 from tests.fakes.telegram_client import SimUser
 
 pytestmark = pytest.mark.e2e
+on_each_database = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
 
 LONG = " ".join(f"word{number}" for number in range(60))
 
@@ -29,6 +32,7 @@ async def answers(person, text) -> list[str]:
     return [message.text for message in await person.messages() if message.from_bot and text in message.text]
 
 
+@on_each_database
 async def test_an_agent_is_made_talked_to_and_shared(world):
     owner = await world.telegram.user(name="Olga")
     link = await make_agent(owner, name="Chef Ada", job="Plan meals.")
@@ -113,6 +117,7 @@ async def test_a_deployment_finishes_after_the_bot_was_killed_in_it(world, phase
     assert await ask(owner, "Are you there?") == "Here I am."
 
 
+@on_each_database
 async def test_an_answer_is_delivered_whole_and_once_after_the_bot_was_killed_in_it(world):
     owner = await talking(world)
     await world.libertai.script(Script(text=LONG, hold_after=20))

@@ -154,15 +154,22 @@ class TelegramDouble(TelegramSim):
     """A double in this process, on a free port: `async with TelegramDouble() as telegram: … telegram.url`."""
 
     def __init__(
-        self, *, token: str = TOKEN, username: str = USERNAME, strict_rate: bool = False, clock: Clock | None = None
+        self,
+        *,
+        token: str = TOKEN,
+        username: str = USERNAME,
+        strict_rate: bool = False,
+        clock: Clock | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.server = Server(token=token, username=username, clock=clock)
         self.server.api.limits.strict = strict_rate
         self.username = username
         self._token = token
+        self._host = host
 
     async def __aenter__(self) -> Self:
-        server = LoopbackServer(self.server)
+        server = LoopbackServer(self.server, host=self._host)
         self._uvicorn = server
         self._serving = asyncio.create_task(server.serve_quietly())
         first: list[asyncio.Future[Any]] = [server.ready, self._serving]

@@ -1,6 +1,13 @@
 import pytest
 
-from tests.containers import boxes_of
+from tests.containers import BOT_IMAGE, boxes_of, build
+
+
+@pytest.fixture(scope="session")
+def bot_image(docker_client, tmp_path_factory):
+    """The bot's image, built from this tree."""
+    build("bot", tmp_path_factory.getbasetemp().parent)
+    return BOT_IMAGE
 
 
 @pytest.fixture

@@ -375,7 +375,7 @@ def test_bad_calls_are_answered_with_what_is_wrong(box, words, says):
 
 def test_standard_input_reaches_the_tool_whole(box):
     ran = box.run("sh", "-c", "head -c 5000000 /dev/zero | python -m agent.sandbox --stdin 'wc -c'", user=AGENT)
-    assert ran.output.startswith("5000000\n")
+    assert "5000000" in ran.output.splitlines()
 
 
 def test_a_dead_keeper_leaves_nothing_behind(box):

@@ -8,7 +8,6 @@ import pytest
 
 from scripts.image import source
 from scripts.image.layers import scan
-from tests.containers import AGENT_IMAGE, build
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
 ALPHABET = string.ascii_letters + string.digits
@@ -80,11 +79,9 @@ def test_what_must_not_be_there_is_found_in_every_layer_and_in_the_description(c
     }
 
 
-@pytest.mark.parametrize("image", ["agent", "bot"])
-def test_no_secret_and_no_loose_right_is_in_our_images(image, docker_client, tmp_path_factory):
-    build(image, tmp_path_factory.getbasetemp().parent)
-
-    report = scan(AGENT_IMAGE if image == "agent" else f"baal/{image}:dev")
+@pytest.mark.parametrize("image", ["agent_image", "bot_image"])
+def test_no_secret_and_no_loose_right_is_in_our_images(image, request):
+    report = scan(request.getfixturevalue(image))
 
     assert report.layers >= 4
     assert report.files > 5_000

@@ -8,10 +8,10 @@ import tarfile
 import pytest
 
 from scripts.image import limits, registry
-from scripts.image.build import IMAGES
+from scripts.image.check import ATTACK_LIST, attack
 from scripts.image.limits import MEASURES, RELEASED, Released
 from scripts.image.measures import layer_bytes, measure
-from tests.containers import AGENT_IMAGE, ROOT, build
+from tests.containers import ROOT
 
 GOOD = {
     "agent_compressed": 86.55,
@@ -79,11 +79,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.image
 @pytest.mark.timeout(600)
-def test_the_images_keep_their_limits(docker_client, tmp_path_factory):
-    for what in IMAGES:
-        build(what, tmp_path_factory.getbasetemp().parent)
-
-    values = measure({"agent": AGENT_IMAGE, "bot": "baal/bot:dev"}, ROOT)
+def test_the_images_keep_their_limits(docker_client, agent_image, bot_image):
+    values = measure({"agent": agent_image, "bot": bot_image}, ROOT)
 
     assert limits.broken(values) == []
     assert set(values) >= {entry.key for entry in MEASURES} - ({"push"} if not registry.is_installed() else set())
@@ -106,3 +103,41 @@ def test_without_a_registry_the_size_is_that_of_gzip(docker_client):
         docker_client.images.remove(image)
 
     assert size == pytest.approx(len(gzip.compress(buffer.getvalue(), compresslevel=6)), rel=0.5)
+
+
+ATTACKS = """
+import os, pytest
+def test_a_door_stays_shut(): assert os.environ["IMAGE_UNDER_TEST"] == "some/image:1"
+def test_a_wall_holds(): assert "the wall" == "rubble"
+@pytest.mark.skip(reason="no such kernel")
+def test_a_moat_is_full(): pass
+@pytest.fixture
+def bridge(): raise RuntimeError("no bridge")
+def test_a_bridge_is_up(bridge): pass
+"""
+
+
+def test_each_attack_is_one_line_and_one_that_succeeds_is_a_failure(tmp_path, capsys):
+    (tmp_path / ATTACK_LIST).parent.mkdir(parents=True)
+    (tmp_path / ATTACK_LIST).write_text(ATTACKS)
+
+    failures = attack("some/image:1", tmp_path)
+
+    assert [line.split(": ")[0] for line in failures] == ["a wall holds", "a bridge is up"]
+    assert capsys.readouterr().out.splitlines() == [
+        "  ok      a door stays shut",
+        "  FAILED  a wall holds",
+        "  skipped a moat is full: no such kernel",
+        "  FAILED  a bridge is up",
+    ]
+
+
+def test_attacks_that_cannot_be_run_are_no_success(tmp_path):
+    (tmp_path / ATTACK_LIST).parent.mkdir(parents=True)
+    (tmp_path / ATTACK_LIST).write_text("import nothing_of_that_name\n")
+
+    assert attack("some/image:1", tmp_path)
+
+
+def test_no_attacks_at_all_are_no_success(tmp_path):
+    assert attack("some/image:1", tmp_path)

@@ -7,13 +7,15 @@ import secrets
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
+from docker.errors import ImageNotFound
 
-from scripts.image import changelog, source
+from scripts.image import changelog, push, release, source
 from scripts.image.commands import Refused
 from scripts.image.limits import RELEASED
-from tests.containers import ROOT, build
+from tests.containers import ROOT
 from tests.image.registry import registry  # noqa: F401  a fixture
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
@@ -69,10 +71,8 @@ class Repository:
 
 
 @pytest.fixture(scope="module")
-def original(docker_client, tmp_path_factory):
-    """This tree as it is, committed, with one attack for the list."""
-    for what in ("agent", "bot"):
-        build(what, tmp_path_factory.getbasetemp().parent)  # so that everything below comes from the cache
+def original(agent_image, bot_image):
+    """This tree as it is, committed, with one attack for the list. Its images come from the cache."""
     with source.copied(ROOT) as folder:
         repository = Repository(folder)
         repository.git("init", "--quiet", "--initial-branch=main")
@@ -94,7 +94,8 @@ def forget(docker_client, path):
     for image in docker_client.images.list():
         for name in [*image.tags, *image.attrs["RepoDigests"]]:
             if name.startswith(path):
-                docker_client.images.remove(name)
+                with suppress(ImageNotFound):  # the last tag takes the digest along
+                    docker_client.images.remove(name)
 
 
 @pytest.fixture
@@ -153,6 +154,21 @@ def test_a_place_that_is_none_is_refused_in_one_line(clone, arguments, complaint
     assert done.stderr.count("\n") == 1
 
 
+def test_what_starts_from_a_stand_in_is_for_rehearsals_only(clone, place, docker_client):
+    name = f"{place}/base"
+    docker_client.api.import_image_from_data(bytes(10240), repository=name, tag="1")
+
+    assert push.is_made_here(f"{name}:1")
+    push.push(f"{name}:1")
+    assert not push.is_made_here(f"{name}:1")
+
+    push.refuse_standins("localhost:5000", clone.folder)
+    bases = {base for what in ("agent", "bot") for base in source.base_images(clone.folder / f"Dockerfile.{what}")}
+    if any(map(push.is_made_here, bases)):
+        with pytest.raises(Refused, match="is a stand-in made on this machine"):
+            push.refuse_standins("registry.example.org", clone.folder)
+
+
 def test_a_registry_that_does_not_answer_is_named(clone, docker_client):
     done = clone.make("push", NOWHERE)
 
@@ -179,6 +195,20 @@ def test_a_release_is_built_checked_recorded_committed_tagged_and_pushed(clone, 
     labels = pulled(docker_client, agent)
     assert labels["org.opencontainers.image.version"] == "9.8.7"
     assert labels["org.opencontainers.image.revision"] == clone.git("rev-parse", "--short=12", "main")
+
+
+def test_a_tree_that_went_on_meanwhile_is_neither_moved_nor_tagged(clone):
+    clone.git("checkout", "--quiet", "-b", "release")
+    clone.commit({"new.txt": "the release\n"})
+    release_commit = clone.git("rev-parse", "HEAD")
+    clone.git("checkout", "--quiet", "main")
+    clone.commit({"other.txt": "meanwhile\n"})
+    before = clone.state()
+
+    with pytest.raises(Refused, match="this tree changed while the release was made"):
+        release._take(clone.folder, release_commit, "9.8.7")
+
+    assert clone.state() == before
 
 
 def test_a_release_that_fails_on_the_way_leaves_the_tree_as_it_was(clone):
@@ -226,6 +256,16 @@ def test_a_release_of_a_dirty_tree_is_refused(clone):
 
     assert done.returncode == 1
     assert done.stderr.startswith("the tree is not clean (notes.txt)")
+
+
+def test_a_docker_that_does_not_answer_is_said_in_one_line(clone, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+    done = clone.make("build")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Docker does not answer: start its daemon")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("module", ["build", "push", "check", "release", "run_agent"])

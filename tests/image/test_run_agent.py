@@ -95,7 +95,7 @@ def test_what_cannot_work_is_said_in_one_line(settings, wrong, complaint):
 
 
 def test_the_terminal_shows_what_a_person_must_know_of_a_turn():
-    events = [
+    events: list[protocol.Event] = [
         protocol.Text(seq=1, text="Hel"),
         protocol.KeepAlive(seq=1),
         protocol.Restart(seq=2),

@@ -6,6 +6,7 @@ from pydantic import SecretStr
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import KEY_WANTED_SECONDS, Chats
 from bot.accounts.drafts import EXPIRES_AFTER, Drafts
+from bot.accounts.kept import KeptAnswers
 from bot.accounts.limits import Limits
 from bot.accounts.users import Person, Users
 from bot.errors import Refused
@@ -88,6 +89,36 @@ async def test_one_agent_more_than_allowed_is_refused(agents):
         await agents.create(draft(), CARD)
     with pytest.raises(Refused, match="agent-limit"):
         await agents.check_limit(OLGA)
+
+
+async def test_drafts_deployed_at_the_same_time_do_not_pass_the_limit(agents):
+    made = await asyncio.gather(*(agents.create(draft(), CARD) for _ in range(6)), return_exceptions=True)
+
+    assert [str(each) for each in made if isinstance(each, Exception)] == ["agent-limit"] * 4
+    assert len(await agents.owned(OLGA)) == 2
+
+
+async def test_a_draft_changed_in_two_places_at_once_is_one_draft(database):
+    drafts = Drafts(database)
+
+    await asyncio.gather(*(drafts.save(draft(name=f"Ada {number}"), update_id=number) for number in range(8)))
+
+    saved = await drafts.get(OLGA)
+    assert saved is not None
+    assert saved.name == f"Ada {saved.last_update_id}"
+
+
+async def test_what_is_kept_twice_at_once_is_kept(database):
+    kept = KeptAnswers(database)
+
+    await asyncio.gather(*(kept.put("models", "known") for _ in range(8)))
+    await kept.put("models", "newer")
+
+    assert await kept.get("models") == "newer"
+
+
+async def test_a_number_that_no_row_has_finds_none(agents):
+    assert await agents.get(10**18 - 1) is None
 
 
 async def test_without_any_key_to_think_with_no_agent_is_made(database, vault):

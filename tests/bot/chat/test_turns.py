@@ -1,3 +1,4 @@
+import asyncio
 from typing import cast
 
 import pytest
@@ -82,6 +83,34 @@ async def test_a_message_too_many_is_refused_and_costs_nothing(turns, agent, lim
     assert (caught.value.hint, caught.value.values) == ("too-many-waiting", {"limit": MAX_WAITING})
     assert (await limits.today(VICTOR)).used == 1 + MAX_WAITING
     assert await turns.count_open(VICTOR) == 1 + MAX_WAITING
+
+
+async def test_messages_that_come_at_once_do_not_pass_the_limit(turns, agent, limits):
+    accepted = await asyncio.gather(*(turns.accept(ask(agent, n)) for n in range(12)), return_exceptions=True)
+
+    assert accepted.count(True) == 1 + MAX_WAITING
+    assert await turns.count_open(VICTOR) == 1 + MAX_WAITING
+    assert (await limits.today(VICTOR)).used == 1 + MAX_WAITING
+
+
+async def test_the_same_update_handled_twice_at_once_is_accepted_once(turns, agent, limits):
+    accepted = await asyncio.gather(*(turns.accept(ask(agent, 1)) for _ in range(8)))
+
+    assert sorted(accepted) == [False] * 7 + [True]
+    assert (await limits.today(VICTOR)).used == 1
+
+
+async def test_a_turn_that_ends_while_the_next_is_looked_for_stays_over(turns, agent):
+    for number in (1, 2):
+        await turns.accept(ask(agent, number))
+    first = await turns.next(VICTOR)
+    assert first is not None
+
+    await asyncio.gather(*(turns.next(VICTOR) for _ in range(4)), turns.finish(first, answered=True, is_charged=True))
+
+    following = await turns.next(VICTOR)
+    assert following is not None
+    assert following.id == "u2"
 
 
 async def test_a_used_up_day_is_refused_with_the_time_until_it_refills(turns, agent):

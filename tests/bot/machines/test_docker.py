@@ -28,7 +28,9 @@ SPEC = Spec(
 
 @pytest.fixture
 async def engine(agent_image):
-    return DockerEngine()
+    made = DockerEngine()
+    yield made
+    await made.close()
 
 
 @pytest.fixture
@@ -84,6 +86,11 @@ async def test_an_image_that_is_nowhere_is_named(engine, place):
         await engine.run(place, dataclasses.replace(SPEC, release="127.0.0.1:9/baal/none:1"))
 
 
+async def test_an_image_without_a_registry_is_never_taken_from_strangers(engine, place):
+    with pytest.raises(NotStarted, match=r"the image baal/none:dev is not on this machine: `make image`"):
+        await engine.run(place, dataclasses.replace(SPEC, release="baal/none:dev"))
+
+
 async def test_an_agent_that_ends_at_once_is_not_started_for_ever(engine, place, docker_client):
     with pytest.raises(NotStarted) as caught:
         await engine.run(place, dataclasses.replace(SPEC, secret=SecretStr("short")))
@@ -92,7 +99,9 @@ async def test_an_agent_that_ends_at_once_is_not_started_for_ever(engine, place,
 
 
 async def test_two_bots_at_once_leave_one_agent(engine, place, docker_client):
-    done = await asyncio.gather(engine.run(place, SPEC), DockerEngine().run(place, SPEC), return_exceptions=True)
+    other = DockerEngine()
+    done = await asyncio.gather(engine.run(place, SPEC), other.run(place, SPEC), return_exceptions=True)
+    await other.close()
     assert any(isinstance(url, str) for url in done), done
     assert len(docker_client.containers.list(filters={"name": place.machine_id})) == 1
     assert await engine.run(place, SPEC)
@@ -107,7 +116,8 @@ async def test_a_port_that_was_taken_meanwhile_is_given_up(engine, place, docker
 
 async def test_an_unreachable_daemon_is_named_with_what_to_do(tmp_path):
     engine = DockerEngine(f"unix://{tmp_path}/none.sock")
-    with pytest.raises(MachineError, match="Is it running, is DOCKER_HOST right, and may this user open it"):
+    words = r"does not answer \(No such file or directory\)\. Is it running, is DOCKER_HOST right"
+    with pytest.raises(MachineError, match=words):
         await engine.inspect(Place(machine_id="m-0123456789abcdef", path=""))
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -18,15 +18,16 @@ from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
 from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Model
 from bot.accounts.limits import Limits
-from bot.accounts.users import Users
+from bot.accounts.users import Person, Users
 from bot.chat.route import Route
 from bot.chat.turns import Turns
-from bot.errors import AgentOffline, LibertAIUnreachable
+from bot.errors import AgentOffline, DatabaseLost, LibertAIUnreachable
 from bot.fleet.fleet import Fleet
 from bot.store.database import Database
 from bot.store.models import Agent, Draft, DraftStep, Phase, Wanted
 from bot.store.vault import Vault
 from bot.telegram import commands, texts
+from bot.telegram.application import Updates
 from bot.telegram.commands import register
 from bot.telegram.context import Context, Services
 from bot.telegram.inbox import Inbox
@@ -822,6 +823,31 @@ async def test_logging_out_forgets_the_key_and_tells_the_agents(desk: Desk, olga
 async def press_account(desk: Desk, person: SimUser, button: str) -> None:
     await send(desk, person, "/account", times=1)
     await press(desk, person, button, times=1)
+
+
+# --- a database that goes away
+
+
+class LostUsers:
+    """Rows that cannot be reached."""
+
+    async def meet(self, _person: Person) -> None:
+        raise DatabaseLost("the connection broke")
+
+
+async def test_what_was_being_handled_when_the_database_was_lost_is_left_to_the_next_start(
+    desk: Desk, olga: SimUser
+) -> None:
+    updates = Updates()
+    updates.serve(replace(desk.services, users=cast("Users", LostUsers())))
+    await olga.send("/start")
+    (lost,) = await desk.fetch()
+
+    updates.dispatch(lost)
+    await updates.drain()
+
+    assert [update.update_id for update in await desk.services.inbox.waiting()] == [lost.update_id]
+    assert await said(olga) == [], "no apology: it will be answered"
 
 
 # --- groups

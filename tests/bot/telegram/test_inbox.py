@@ -1,9 +1,12 @@
+import asyncio
 import json
 
 import pytest
 from telegram import Update
 
+from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.users import Person, Users
 from bot.telegram.inbox import KEPT_SECONDS, Inbox
 
 OLGA = 7_000_000_001
@@ -117,6 +120,67 @@ async def test_what_broke_is_kept_and_taken_up_again_by_its_own_chat_only(inbox)
     assert taken is not None
     assert taken.message.text == "hello"
     assert texts(await inbox.waiting()) == ["hello"]
+
+
+async def test_a_failed_update_that_is_taken_up_twice_at_once_is_handled_once(inbox):
+    await inbox.store([message(1, "hello")])
+    await inbox.failed(1)
+
+    taken = await asyncio.gather(*(inbox.again(1, chat_id=OLGA) for _ in range(6)))
+
+    assert len([update for update in taken if update]) == 1
+
+
+async def test_characters_that_no_database_holds_are_replaced_and_everything_else_is_not(inbox, database, vault):
+    command = {"type": "bot_command", "offset": 0, "length": 6}
+    strange = Update.de_json(
+        {
+            "update_id": 1,
+            "message": {
+                "message_id": 1,
+                "date": 1_800_000_000,
+                "chat": {"id": OLGA, "type": "private"},
+                "from": {"id": OLGA, "is_bot": False, "first_name": "Ol\0ga", "language_code": "e\0n"},
+                "text": "/start a\0b \ud83d \U0001f642 \\u0000",
+                "entities": [command],
+            },
+        },
+        None,
+    )
+
+    (stored,) = await inbox.store([strange])
+
+    assert stored.message.text == "/start a\ufffdb \ufffd \U0001f642 \\u0000"
+    assert [entity.to_dict() for entity in stored.message.entities] == [command]
+    person = stored.effective_user
+    await Users(database, vault).meet(Person(person.id, person.full_name, person.language_code))
+    assert texts(await inbox.waiting()) == [stored.message.text]
+
+
+async def test_a_key_with_a_character_that_no_database_holds_holds_nothing_up(inbox):
+    await inbox.store([message(1, "/login LTAI_\0\ud83d"), message(2, "next")])
+
+    assert texts(await inbox.waiting()) == ["/login ***", "next"]
+
+
+async def test_a_button_with_a_character_that_no_database_holds_is_harmless(inbox, database, vault):
+    pressed = Update.de_json(
+        {
+            "update_id": 1,
+            "callback_query": {
+                "id": "1",
+                "from": {"id": OLGA, "is_bot": False, "first_name": "Olga"},
+                "chat_instance": "1",
+                "data": "1|deploy|\0",
+            },
+        },
+        None,
+    )
+
+    (stored,) = await inbox.store([pressed])
+
+    argument = stored.callback_query.data.rpartition("|")[2]
+    assert await Agents(database, vault, release="r1", limit=1).by_link(argument) is None
 
 
 async def test_old_numbers_are_forgotten_but_never_the_highest(inbox, clock):

@@ -32,9 +32,10 @@ async def bot_of(telegram, token):
 class Polling:
     """An intake that runs, and what it hands on."""
 
-    def __init__(self, bot, inbox):
+    def __init__(self, bot, inbox, **options):
         self.handled: asyncio.Queue[Update] = asyncio.Queue()
-        self.task = asyncio.create_task(Intake(bot, inbox, self.handled.put_nowait).run())
+        self.intake = Intake(bot, inbox, self.handled.put_nowait, **options)
+        self.task = asyncio.create_task(self.intake.run())
 
     async def next_text(self):
         async with asyncio.timeout(15):
@@ -90,6 +91,34 @@ async def test_polling_goes_on_after_a_failure(telegram, inbox, kind):
         await olga.send("after all")
 
         assert await polling.next_text() == "after all"
+        await polling.stop()
+
+
+async def test_telegram_is_known_to_answer_at_once_although_nobody_writes(telegram, inbox):
+    async with bot_of(telegram, telegram.token) as bot:
+        polling = Polling(bot, inbox)
+        assert polling.intake.trouble() == "no answer from Telegram yet"
+        async with asyncio.timeout(5):
+            while polling.intake.trouble():
+                await asyncio.sleep(0.01)
+        await polling.stop()
+
+
+async def test_silence_is_trouble_and_the_next_answer_ends_it(telegram, inbox, clock):
+    olga = await telegram.user(name="Olga")
+    async with bot_of(telegram, telegram.token) as bot:
+        polling = Polling(bot, inbox, clock=clock)
+        await olga.send("one")
+        await polling.next_text()
+        clock.now += 60
+        assert polling.intake.trouble() == ""
+        clock.now += 70
+        assert polling.intake.trouble() == "no answer from Telegram for 130 s"
+        await olga.send("two")
+        await polling.next_text()
+        async with asyncio.timeout(5):
+            while polling.intake.trouble():
+                await asyncio.sleep(0.01)
         await polling.stop()
 
 

@@ -1,0 +1,94 @@
+import asyncio
+
+import pytest
+from sqlalchemy import event, insert
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, func, select
+
+from bot.store.models import Chat, Kept
+
+ID = 7_000_000_001
+
+
+async def test_a_row_that_is_there_is_passed_over_or_replaced(database):
+    async with database.transaction() as transaction:
+        for chat in (Chat(id=ID, agent_id=1), Chat(id=ID, agent_id=2)):
+            await transaction.execute(database.insert_new(Chat, chat.model_dump()))
+        await transaction.execute(database.insert_new(Kept, Kept(name="a", value="1").model_dump()))
+        await transaction.execute(database.insert_or_replace(Kept(name="a", value="2", at=5.5)))
+
+    async with database.session() as session:
+        assert (await session.get_one(Chat, ID)).agent_id == 1
+        kept = await session.get_one(Kept, "a")
+    assert (kept.value, kept.at) == ("2", 5.5)
+
+
+async def test_what_fails_in_the_middle_leaves_nothing(database):
+    async def write_and_fail():
+        async with database.transaction() as transaction:
+            await transaction.execute(database.insert_new(Chat, Chat(id=ID).model_dump()))
+            raise RuntimeError
+
+    async def write_twice():
+        async with database.session() as session:
+            session.add(Chat(id=ID))
+            await session.flush()
+            await (await session.connection()).execute(insert(Chat).values(Chat(id=ID).model_dump()))
+
+    with pytest.raises(RuntimeError):
+        await write_and_fail()
+    with pytest.raises(IntegrityError):
+        await write_twice()
+
+    async with database.session() as session:
+        assert await session.get(Chat, ID) is None
+
+
+async def test_who_reads_and_then_writes_under_a_lock_is_alone(database):
+    async def count_up():
+        async with database.transaction() as transaction:
+            await database.lock(transaction, "chats", ID)
+            count = await transaction.scalar(select(func.count()).select_from(Chat))
+            await asyncio.sleep(0)  # others get their chance
+            await transaction.execute(database.insert_new(Chat, Chat(id=count).model_dump()))
+
+    await asyncio.gather(*(count_up() for _ in range(12)))
+
+    async with database.session() as session:
+        ids = sorted(await session.exec(select(col(Chat.id))))
+    assert ids == list(range(12)), "none counted what another was about to write"
+
+
+async def test_a_cancelled_reader_is_no_loss(database):
+    reading = asyncio.Event()
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *_: reading.set())
+
+    async def read_for_ever():
+        while True:
+            async with database.session() as session:
+                await session.exec(select(Chat))
+
+    reader = asyncio.create_task(read_for_ever())
+    for _ in range(20):
+        reading.clear()
+        await reading.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+
+    assert not database.lost.is_set()
+    async with database.session() as session:
+        assert list(await session.exec(select(Chat))) == []
+
+
+async def test_what_people_write_is_not_in_the_errors_of_the_database(database):
+    async def fail():
+        async with database.transaction() as transaction:
+            row = Kept(name="a", value="private words").model_dump()
+            await transaction.execute(insert(Kept).values(row))
+            await transaction.execute(insert(Kept).values(row))
+
+    with pytest.raises(IntegrityError) as caught:
+        await fail()
+
+    assert "private words" not in str(caught.value)
