@@ -8,6 +8,8 @@ from agent.toolbox import ToolFailed
 
 MAX_NOTES = 100
 MAX_CHARS = 500
+MAX_ALL_CHARS = 6_000
+"""Of all notes together, since each question brings them: some 2,000 tokens of the smallest context, 16,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,12 @@ class Memory:
         if not text or len(text) > MAX_CHARS:
             raise ToolFailed(f"A note has 1 to {MAX_CHARS} characters.")
         notes = self.store.notes(self.scope)
-        if len(notes) >= MAX_NOTES:
-            raise ToolFailed(f"There are {MAX_NOTES} notes already. Forget what is no longer true first.")
-        return next((number for number, kept in notes if kept == text), 0) or self.store.add_note(self.scope, text)
+        known = next((number for number, kept in notes if kept == text), 0)
+        if known:
+            return known
+        if len(notes) >= MAX_NOTES or sum(len(kept) for _, kept in notes) + len(text) > MAX_ALL_CHARS:
+            raise ToolFailed("There is no room for more notes. Forget what is no longer true first, or shorten some.")
+        return self.store.add_note(self.scope, text)
 
     def remove(self, number: int) -> bool:
         """Forget a note of this scope; whether there was one."""
