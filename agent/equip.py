@@ -43,7 +43,8 @@ class Outfitter:
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
         desk = Desk(workspace, memory, self.web)
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
-        return Equipment(toolbox, _context(request, memory))
+        # A model that cannot call tools is often a small one, which takes such a note for the question.
+        return Equipment(toolbox, _context(request, memory) if self.tools else "")
 
 
 def _context(request: ChatRequest, memory: Memory) -> str:

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     """Tokens of a conversation that agents send along; with the answer it must fit into the smallest model offered."""
     agent_max_tokens: int = Field(default=4_096, ge=16)
     """Tokens of an answer at most."""
+    agent_tools: bool = True
+    """Whether agents have tools; false for a model server whose models cannot call any."""
 
     http_port: int = Field(default=0, ge=0, le=65_535)
     """Of the bot's own HTTP door (`/health`); 0: it has none."""

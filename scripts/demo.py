@@ -69,6 +69,7 @@ class Demo:
             "DEFAULT_MODELS": model.default,
             "AGENT_CONTEXT_TOKENS": str(model.context_tokens),
             "AGENT_MAX_TOKENS": str(model.max_tokens),
+            "AGENT_TOOLS": str(model.tools).lower(),
         }
         if not is_libertai:
             settings |= {"LIBERTAI_GATEWAY": libertai, "LIBERTAI_ACCOUNT": libertai, "MODEL_PRICES_URL": ""}

@@ -20,6 +20,7 @@ class Model:
     words: str
     context_tokens: int = 11_000
     max_tokens: int = 4_096
+    tools: bool = True
 
 
 async def choose(wanted: str, *, local: Callable[[], Awaitable[str]], scripted: Callable[[], Awaitable[str]]) -> Model:
@@ -34,7 +35,9 @@ async def choose(wanted: str, *, local: Callable[[], Awaitable[str]], scripted: 
         return Model(LIBERTAI, own_key, "", "LibertAI, with your LIBERTAI_API_KEY.")
     if wanted != "scripted" and _can_run_local_model():
         words = "SmolLM2-135M on this machine: real, but so small that it is often wrong."
-        return Model(await local(), SCRIPTED_KEY, "smollm2-135m", words, context_tokens=2_500, max_tokens=400)
+        return Model(
+            await local(), SCRIPTED_KEY, "smollm2-135m", words, context_tokens=2_500, max_tokens=400, tools=False
+        )
     why = "as asked" if wanted == "scripted" else "the local model could not be installed"
     return Model(await scripted(), SCRIPTED_KEY, "scripted", f"a scripted one ({why}): its answers are canned.")
 

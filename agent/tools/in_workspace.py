@@ -10,14 +10,16 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 TOP = Path("/workspace")
 LINES = 2_000
 LINE_CHARS = 2_000
 ENTRIES = 500
 MATCHES = 200
+MATCH_CHARS = 200
 SEARCHED_BYTES = 5_000_000
+EDITED_BYTES = 10_000_000
 BINARY_SAMPLE = 8_192
 
 
@@ -31,70 +33,106 @@ def inside(root: Path, name: str) -> Path:
     """The place of that name, links resolved; none outside of the root."""
     if "\0" in name:
         fail("A file name cannot hold a NUL character.")
-    try:
-        path = (root / name.removeprefix(str(TOP)).lstrip("/")).resolve()
-    except (OSError, RuntimeError) as error:
-        fail(f"{name}: {error}")
+    below = name.removeprefix(str(TOP)) if name == str(TOP) or name.startswith(f"{TOP}/") else name
+    path = (root / below.lstrip("/")).resolve()
     if path != root and root not in path.parents:
         fail(f"{name}: is outside of your folder. Use a path relative to it.")
+    if path.is_symlink():
+        fail(f"{name}: is a link that leads to itself.")
     return path
 
 
-def text_of(path: Path, name: str) -> str:
-    """Its text, if it is one."""
-    if path.is_dir():
+def shown(root: Path, place: Path) -> str:
+    """A path in one line, also if it is not Unicode."""
+    name = os.fsencode(place.relative_to(root)).decode(errors="replace")
+    return name.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def open_text(place: Path, name: str) -> IO[bytes]:
+    """The file, if it is one and is text."""
+    if place.is_dir():
         fail(f"{name} is a folder; list_files shows what is in it.")
-    with path.open("rb") as file:
-        if b"\0" in file.read(BINARY_SAMPLE):
-            fail(f"{name} is not text ({path.stat().st_size} bytes). Use a program that understands it.")
-    return path.read_text(errors="replace")
+    if place.exists() and not place.is_file():
+        fail(f"{name} is not a file.")
+    file = place.open("rb")
+    if b"\0" in file.read(BINARY_SAMPLE):
+        fail(f"{name} is not text ({place.stat().st_size} bytes). Use a program that understands it.")
+    file.seek(0)
+    return file
+
+
+def lines_of(file: IO[bytes]) -> Iterator[str]:
+    """Its lines; of a very long one the beginning."""
+    while line := file.readline(4 * LINE_CHARS):
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = file.readline(1_000_000)
+        yield line.decode(errors="replace").rstrip("\r\n")[:LINE_CHARS]
 
 
 def read(root: Path, path: str, first: int, count: int) -> str:
     """Lines with their numbers."""
-    place = inside(root, path)
-    text_of_it = []
+    wanted = []
     total = 0
-    if place.is_dir() or b"\0" in place.open("rb").read(BINARY_SAMPLE):
-        text_of(place, path)
-    with place.open(errors="replace") as file:
-        for total, line in enumerate(file, 1):
+    with open_text(inside(root, path), path) as file:
+        for total, line in enumerate(lines_of(file), 1):
             if first <= total < first + min(count, LINES):
-                text_of_it.append(f"{total}\t{line.rstrip()[:LINE_CHARS]}")
+                wanted.append(f"{total}\t{line}")
     if not total:
         return f"{path} is empty."
-    if not text_of_it:
+    if not wanted:
         fail(f"{path} has only {total} lines.")
-    rest = total - first - len(text_of_it) + 1
-    return "\n".join(text_of_it) + (f"\n[… {rest} more lines; read on from line {total - rest + 1} …]" if rest else "")
+    rest = total - first - len(wanted) + 1
+    return "\n".join(wanted) + (f"\n[… {rest} more lines; read on from line {total - rest + 1} …]" if rest else "")
 
 
 def write(root: Path, path: str, text: str) -> str:
     """Create or replace."""
-    place = inside(root, path)
+    data = text.encode()
+    put(inside(root, path), path, data)
+    return f"Wrote {len(data)} bytes to {path}."
+
+
+def put(place: Path, name: str, data: bytes) -> None:
+    """All of it or, on a full disk, nothing."""
+    if place.is_dir():
+        fail(f"{name} is a folder.")
     place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_name(f".{place.name[:200]}.new")
-    new.write_text(text)
-    new.replace(place)
-    return f"Wrote {len(text.encode())} bytes to {path}."
+    new = place.with_name(f".{os.urandom(8).hex()}.new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(data)
+        if place.exists():
+            new.chmod(place.stat().st_mode & 0o777)
+        new.replace(place)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def edit(root: Path, path: str, old: str, new: str, *, everywhere: bool) -> str:
-    """Replace one passage, which must be there once, or all."""
+    """Replace one passage, which must be there once, or all; every other byte stays."""
     place = inside(root, path)
-    text = text_of(place, path)
+    with open_text(place, path) as file:
+        data = file.read(EDITED_BYTES + 1)
+    if len(data) > EDITED_BYTES:
+        fail(f"{path} is too big to be edited here. Use a program.")
+    text = data.decode(errors="surrogateescape")
+    if "\r\n" in text and text.count("\r\n") == text.count("\n"):
+        old, new = (each.replace("\r\n", "\n").replace("\n", "\r\n") for each in (old, new))
     times = text.count(old) if old else 0
     if not times:
         fail(f"{path} does not hold that passage. Read it again; spaces and line ends count.")
     if times > 1 and not everywhere:
         fail(f"{path} holds that passage {times} times. Give more of what is around it, or set everywhere.")
-    write(root, path, text.replace(old, new))
+    put(place, path, text.replace(old, new).encode(errors="surrogateescape"))
     return f"Replaced {times} passage{'s' if times > 1 else ''} in {path}."
 
 
 def walk(start: Path) -> Iterator[Path]:
-    """Everything below, nearest first, without following links or looking into hidden folders."""
+    """Everything below, nearest first, without following links or looking into hidden folders; or the file itself."""
     folders = [start]
+    if start.is_file():
+        yield start
     for folder in folders:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -116,7 +154,7 @@ def list_(root: Path, path: str) -> str:
         if len(lines) == ENTRIES:
             lines.append(f"[… there is more; list a folder below {path} …]")
             break
-        name = str(place.relative_to(root))
+        name = shown(root, place)
         lines.append(f"{name}/" if place.is_dir() and not place.is_symlink() else f"{name}\t{place.lstat().st_size}")
     return "\n".join(lines) or "Nothing is there yet."
 
@@ -125,28 +163,36 @@ def search(root: Path, pattern: str, path: str, names: str) -> str:
     """Lines in which a regular expression is found."""
     try:
         wanted = re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         fail(f"{pattern!r} is not a regular expression: {error}")
+    start = inside(root, path)
+    if not start.exists():
+        fail(f"{path}: there is no such file or folder.")
     found: list[str] = []
-    for place in walk(inside(root, path)):
-        if len(found) >= MATCHES:
-            found.append("[… there is more; search for something rarer …]")
-            break
+    big = 0
+    for place in walk(start):
         if fnmatch.fnmatch(place.name, names) and place.is_file() and not place.is_symlink():
+            big += place.stat().st_size > SEARCHED_BYTES
             found += matches(root, place, wanted)
-    return "\n".join(found[: MATCHES + 1]) or "Nothing was found."
+        if len(found) > MATCHES:
+            found[MATCHES:] = ["[… there is more; search for something rarer …]"]
+            break
+    if big:
+        found.append(f"[files of more than {SEARCHED_BYTES} bytes were not searched: {big}]")
+    return "\n".join(found) or "Nothing was found."
 
 
 def matches(root: Path, place: Path, wanted: "re.Pattern[str]") -> Iterator[str]:
-    """Of one file, if it is text."""
-    if place.stat().st_size > SEARCHED_BYTES:
+    """Of one file, if it is text that can be read."""
+    try:
+        data = place.read_bytes() if place.stat().st_size <= SEARCHED_BYTES else b""
+    except OSError:
         return
-    data = place.read_bytes()
     if b"\0" in data[:BINARY_SAMPLE]:
         return
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        if wanted.search(line):
-            yield f"{place.relative_to(root)}:{number}: {line.strip()[:200]}"
+    for number, line in enumerate(data.decode(errors="replace").removesuffix("\n").split("\n"), 1):
+        if data and wanted.search(line):
+            yield f"{shown(root, place)}:{number}: {line.strip()[:MATCH_CHARS]}"
 
 
 OPERATIONS: dict[str, Any] = {"read": read, "write": write, "edit": edit, "list": list_, "search": search}
@@ -154,15 +200,22 @@ OPERATIONS: dict[str, Any] = {"read": read, "write": write, "edit": edit, "list"
 
 def main() -> None:
     """Do what standard input asks for."""
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     asked = json.load(sys.stdin)
+    path = asked["path"]
     root = TOP / asked.pop("folder")
-    root.mkdir(parents=True, exist_ok=True)
     try:
+        root.mkdir(parents=True, exist_ok=True)
         print(OPERATIONS[asked.pop("operation")](root.resolve(), **asked), end="")
-    except FileNotFoundError as error:
-        fail(f"{error.filename}: there is no such file.".replace(f"{root}/", ""))
+    except FileNotFoundError:
+        fail(f"{path}: there is no such file.")
+    except (FileExistsError, NotADirectoryError):
+        fail(f"{path}: a part of this path is a file, not a folder.")
     except OSError as error:
-        fail(f"{error.strerror}: {error.filename or ''}".replace(f"{root}/", ""))
+        fail(f"{path}: {error.strerror}.")
+    except (UnicodeError, RecursionError):
+        fail(f"{path}: is not a possible path.")
 
 
 if __name__ == "__main__":

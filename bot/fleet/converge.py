@@ -43,6 +43,7 @@ class Inference:
     api_key: SecretStr
     context_tokens: int = 11_000
     max_tokens: int = 4_096
+    tools: bool = True
 
 
 class Converger:
@@ -209,4 +210,5 @@ class Converger:
             llm_api_key=own_key or self._inference.api_key,
             context_tokens=self._inference.context_tokens,
             max_tokens=self._inference.max_tokens,
+            tools=self._inference.tools,
         )

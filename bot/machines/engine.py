@@ -24,6 +24,7 @@ class Spec:
     llm_api_key: SecretStr
     context_tokens: int = 11_000
     max_tokens: int = 4_096
+    tools: bool = True
 
     def environment(self) -> dict[str, str]:
         """The agent's settings (`agent.settings`), secrets in clear: for a process or container, never for a log."""
@@ -37,6 +38,7 @@ class Spec:
             "LLM_API_KEY": self.llm_api_key.get_secret_value(),
             "AGENT_CONTEXT_TOKENS": str(self.context_tokens),
             "AGENT_MAX_TOKENS": str(self.max_tokens),
+            "AGENT_TOOLS": str(self.tools).lower(),
         }
 
     def fingerprint(self) -> str:

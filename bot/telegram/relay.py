@@ -119,6 +119,8 @@ class _Answer:
     chars: int = 0
     version: int = 0
     notice: str | None = None
+    doing: dict[str, str] = field(default_factory=dict)
+    """Tools that run: their calls' ids and what people read of them."""
     first_at: float = _NEVER
     heard_at: float = 0.0
     final: protocol.Final | None = None
@@ -138,7 +140,10 @@ class _Answer:
                 self._say(event.text, now)
             case protocol.Restart():
                 self.parts, self.chars, self.notice = [], 0, None
+                self.doing.clear()
                 self.version += 1
+            case protocol.Tool():
+                self._do(event, now)
             case protocol.Notice():
                 self.notice = event.text
                 self.first_at = min(self.first_at, now)
@@ -146,6 +151,15 @@ class _Answer:
                 self.final = event
             case protocol.KeepAlive():
                 pass
+
+    def _do(self, event: protocol.Tool, now: float) -> None:
+        if event.state is protocol.ToolState.RUNNING:
+            self.doing[event.id] = event.label
+        else:
+            self.doing.pop(event.id, None)
+        self.notice = None
+        self.heard_at = now
+        self.first_at = min(self.first_at, now)
 
     def _say(self, text: str, now: float) -> None:
         self.parts.append(text)
@@ -252,7 +266,15 @@ class _Showing:
 
     def _current(self, now: float) -> "_Frame":
         silence = self._answer.silent_for(now)
-        return _Frame(self._answer.version, self._working(silence) if silence else self._answer.notice)
+        status = self._doing() or (self._working(silence) if silence else self._answer.notice)
+        return _Frame(self._answer.version, status)
+
+    def _doing(self) -> str | None:
+        """The newest tool that runs, and how many others do."""
+        labels = list(self._answer.doing.values())
+        if not labels:
+            return None
+        return self._conversation.speech.plain("relay-tool", label=labels[-1], others=len(labels) - 1)
 
     def _working(self, silence: float) -> str:
         minutes, seconds = divmod(int(silence), 60)

@@ -77,6 +77,7 @@ async def _start(stack: AsyncExitStack, image: str) -> tuple[Door, str]:
         llm_api_key=SecretStr(model.key or "none"),  # a server of one's own may ask for none
         context_tokens=model.context_tokens,
         max_tokens=model.max_tokens,
+        tools=model.tools,
     )
     print(f"{spec.name} thinks with {model.words} Ctrl-D ends the chat.", file=sys.stderr)
     return await _run(stack, spec), spec.name

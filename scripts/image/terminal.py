@@ -66,9 +66,9 @@ def words(event: protocol.Event) -> str:
             return event.text
         case protocol.Restart():
             return "\n(once more) "
-        case protocol.Notice():
-            return f"\n({event.text})\n"
-        case protocol.Failed():
+        case protocol.Tool():
+            return f"\n[{event.label}]\n" if event.state is protocol.ToolState.RUNNING else ""
+        case protocol.Notice() | protocol.Failed():
             return f"\n({event.text})\n"
         case protocol.Done():
             return "\n"

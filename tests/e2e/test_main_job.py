@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from scripts.demo_check import ask, make_agent
+from tests.agent.conftest import as_written
 from tests.fakes.libertai_sim import Script
 from tests.fakes.telegram_client import SimUser
 
@@ -49,8 +50,13 @@ async def test_an_agent_is_made_talked_to_and_shared(world):
     assert await ask(visitor, "Hi") == "Hello Victor."
     calls = await world.libertai.calls(2)
     assert "Plan meals." in calls[-1].system
-    assert [said["content"] for said in calls[-1].messages] == ["Hi"], "a visitor sees nothing of the owner's chat"
+    assert contents(calls[-1]) == ["Hi"], "a visitor sees nothing of the owner's chat"
     assert await world.telegram.refusals() == []
+
+
+def contents(call):
+    """What was said, without the agent's note on the time."""
+    return [message["content"] for message in as_written(call.messages)]
 
 
 async def test_the_wizard_goes_on_after_the_bot_was_killed_at_each_step(world):
@@ -147,8 +153,7 @@ async def test_a_killed_agent_is_brought_back_and_answers_what_was_asked(world):
 
     assert await ask(owner, "Two?", timeout=60) == "Second."
 
-    said = [message["content"] for message in (await world.libertai.calls(2))[-1].messages]
-    assert said == ["One?", "First.", "Two?"], "it remembers"
+    assert contents((await world.libertai.calls(2))[-1]) == ["One?", "First.", "Two?"], "it remembers"
 
 
 async def test_an_agent_killed_in_an_answer_answers_again_by_itself(world):

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 import pytest
 from telegram.ext import ExtBot
 
-from agent.protocol import Done, ErrorKind, Event, Failed, KeepAlive, Notice, Restart, Text, Usage
+from agent.protocol import (
+    Done,
+    ErrorKind,
+    Event,
+    Failed,
+    KeepAlive,
+    Notice,
+    Restart,
+    Text,
+    Tool,
+    ToolState,
+    Usage,
+)
 from bot.errors import EventsEnded, NotDelivered
 from bot.telegram.limiter import Limiter
 from bot.telegram.relay import Conversation, Ending, Outcome, Relay
@@ -286,6 +298,25 @@ async def test_a_notice_is_one_line_on_top_that_text_takes_away(stage):
     assert await stage.texts() == [f"{LONG} Now."]
     events.say(DONE)
     await stage.finish(showing)
+
+
+async def test_what_is_being_done_is_one_line_that_goes_when_it_is_done(stage):
+    def tool(number, label, state=ToolState.RUNNING):
+        return Tool(seq=number, id=f"call_{label}", name="x", label=label, state=state)
+
+    events = Events(tool(1, "Reading a.md"))
+    showing = stage.show(events)
+    await stage.after(1.5, "⚙️ Reading a.md …")
+    events.say(tool(2, "Reading <b> *c*"))
+    await stage.after(1.5, "⚙️ Reading <b> *c* … (+1)")
+    events.say(tool(3, "Reading <b> *c*", ToolState.DONE))
+    await stage.after(1.5, "⚙️ Reading a.md …")
+    events.say(tool(4, "Reading a.md", ToolState.FAILED))
+    events.say(Text(seq=5, text="Hi"))
+    events.say(DONE)
+    await stage.finish(showing)
+
+    assert await stage.texts() == ["Hi"]
 
 
 async def test_a_notice_before_any_text_is_shown(stage):

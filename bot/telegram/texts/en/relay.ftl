@@ -5,5 +5,9 @@ relay-retry = ⟳ Retry
 relay-stopped = ⏹ Stopped
 relay-failed = ⚠️ { $reason }
 relay-empty = The agent finished without writing an answer. Ask again, perhaps in other words.
+relay-tool = { $others ->
+    [0] ⚙️ { $label } …
+   *[other] ⚙️ { $label } … (+{ $others })
+  }
 relay-working = Still working ({ $elapsed }) …
 relay-file = The whole answer as a file, with its formatting.
