@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -60,6 +61,7 @@ class Database:
     async def open(self) -> None:
         """Create what is missing. `BadSettings` if this database cannot be used."""
         try:
+            self._knock()
             async with self._reached() as connection, connection.begin():
                 await self._check_encoding(connection)
                 await connection.run_sync(SQLModel.metadata.create_all)
@@ -67,6 +69,16 @@ class Database:
             raise BadSettings(str(error)) from None
         except DBAPIError as error:
             raise BadSettings(complaint(error)) from None
+
+    def _knock(self) -> None:
+        """Open a file once ourselves: where that fails, aiosqlite's thread outlives the loop and complains."""
+        file = self.engine.url.database
+        if self.is_server or not file:
+            return
+        try:
+            sqlite3.connect(file).close()
+        except sqlite3.Error as error:
+            raise BadSettings(complaint(DBAPIError("connect", None, error))) from None
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from scripts.demo_check import ask, make_agent
+from tests.agent.conftest import as_written
 from tests.fakes.libertai_sim import Ending, KeyState, Script
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -375,7 +376,7 @@ async def test_a_fresh_start_forgets_the_conversation(baal, talking):
     await ask(talking, "Who am I?")
 
     said = (await baal.libertai.calls(2))[-1].messages
-    assert [message["content"] for message in said] == ["Who am I?"]
+    assert [message["content"] for message in as_written(said)] == ["Who am I?"]
 
 
 async def test_leaving_an_agent_by_manage(talking):

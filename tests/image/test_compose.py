@@ -17,6 +17,7 @@ from docker.errors import NotFound
 
 from bot.machines.container import MACHINE
 from scripts.demo_check import ask, make_agent
+from tests.agent.conftest import as_written
 from tests.containers import ROOT, gateway
 from tests.fakes.libertai import LibertAIDouble
 from tests.fakes.libertai_sim import Script
@@ -325,7 +326,8 @@ async def test_with_postgres_it_works_the_same(docker_client, bot_image, agent_i
         await project.libertai.reply("Six.")
         assert await ask(owner, "And two?", timeout=60) == "Six."
 
-        said = [message["content"] for message in (await project.libertai.calls(2))[-1].messages]
+        last = (await project.libertai.calls(2))[-1]
+        said = [message["content"] for message in as_written(last.messages)]
         assert said == ["Two and two?", "Four.", "And two?"]
         bot = await project.container()
         _, kept = await asyncio.to_thread(bot.exec_run, ["ls", "/data"])
