@@ -19,6 +19,7 @@ from bot.accounts.drafts import Drafts
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
+from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
 from bot.chat.route import Route
 from bot.chat.turns import Turns
@@ -131,6 +132,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         chats=people.chats,
         limits=people.limits,
         libertai=people.libertai,
+        tools=people.tools,
         turns=turns,
         fleet=fleet,
         inbox=Inbox(database, vault, people.chats, bot),
@@ -163,6 +165,7 @@ class People:
     agents: Agents
     limits: Limits
     libertai: LibertAI
+    tools: ToolPolicy
 
 
 def make_people(settings: Settings, database: Database, vault: Vault, http: httpx.AsyncClient) -> People:
@@ -184,7 +187,10 @@ def make_people(settings: Settings, database: Database, vault: Vault, http: http
         kept=KeptAnswers(database),
     )
     limits = Limits(database, daily_messages=settings.free_tier_daily_messages)
-    return People(Users(database, vault), Chats(database), agents, limits, libertai)
+    # A model of somebody else's that no catalogue knows may be a small one.
+    is_default = settings.thinks_at_libertai if settings.agent_tools is None else settings.agent_tools
+    tools = ToolPolicy(libertai, is_allowed=settings.agent_tools is not False, is_default=is_default)
+    return People(Users(database, vault), Chats(database), agents, limits, libertai, tools)
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -216,13 +222,13 @@ def make_fleet(
         engine=engine,
         client=client,
         libertai=people.libertai,
+        tools=people.tools,
         notifier=notifier,
         inference=Inference(
             base_url=settings.inference_url,
             api_key=settings.libertai_api_key,
             context_tokens=settings.agent_context_tokens,
             max_tokens=settings.agent_max_tokens,
-            tools=settings.agent_tools,
         ),
         step=step,
     )

@@ -70,8 +70,9 @@ class Settings(BaseSettings):
     """Tokens of a conversation that agents send along; with the answer it must fit into the smallest model offered."""
     agent_max_tokens: int = Field(default=4_096, ge=16)
     """Tokens of an answer at most."""
-    agent_tools: bool = True
-    """Whether agents have tools; false for a model server whose models cannot call any."""
+    agent_tools: bool | None = None
+    """Whether agents have tools. None: if their model can call any, as far as the catalogue knows it; else if it is
+    LibertAI's. True: also with models that the catalogue does not know."""
 
     http_port: int = Field(default=0, ge=0, le=65_535)
     """Of the bot's own HTTP door (`/health`); 0: it has none."""
@@ -88,6 +89,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("agent_tools", mode="before")
+    @classmethod
+    def _unset(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @field_validator("telegram_bot_token")
     @classmethod
@@ -116,6 +122,11 @@ class Settings(BaseSettings):
     def inference_url(self) -> str:
         """OpenAI-compatible base URL, without a slash at its end."""
         return (self.llm_base_url or f"{self.libertai_gateway}/v1").rstrip("/")
+
+    @property
+    def thinks_at_libertai(self) -> bool:
+        """Whether agents use LibertAI's models, and not those of some other server."""
+        return self.inference_url == f"{self.libertai_gateway}/v1"
 
     @property
     def database(self) -> str:

@@ -142,6 +142,8 @@ class _Known(BaseModel):
 
     models: list[Model]
     redirections: dict[str, str] = {}
+    tools: dict[str, bool] = {}
+    """Whether a model can call tools, of every text model in the catalogue, also those that are not offered."""
 
 
 class LibertAI:
@@ -213,6 +215,10 @@ class LibertAI:
             model_id = redirections.get(model_id, model_id)
         return model_id
 
+    async def can_call_tools(self, model_id: str) -> bool | None:
+        """As the catalogue says of a model, also one that is not offered; None if it does not know it."""
+        return (await self._fresh()).tools.get(await self.resolve(model_id))
+
     async def _fresh(self) -> _Known:
         async with self._refreshing:
             if self._known is None or self._clock() >= self._fresh_until:
@@ -247,7 +253,11 @@ class LibertAI:
     def _offer(self, listed: list[str], prices: _Prices) -> _Known:
         rank = {name: index for index, name in enumerate(self._preferred)}
         models = sorted(_able(listed, prices), key=lambda model: (rank.get(model.id, len(rank)), model.id))
-        return _Known(models=models, redirections={one.old: one.new for one in prices.redirections})
+        return _Known(
+            models=models,
+            redirections={one.old: one.new for one in prices.redirections},
+            tools={one.id: one.capabilities.text.function_calling for one in prices.models if one.capabilities.text},
+        )
 
     async def _last_known(self) -> _Known:
         kept = await self._kept.get(KEPT_NAME)
@@ -271,7 +281,7 @@ def _able(listed: list[str], prices: _Prices) -> list[Model]:
 def _as_listed(known: _Known, listed: list[str]) -> _Known:
     """Without what the server no longer lists; if that is all, what it lists. As it is when nothing is listed."""
     still = [model for model in known.models if model.id in listed or not listed]
-    return _Known(models=still or [Model(name) for name in listed], redirections=known.redirections)
+    return known.model_copy(update={"models": still or [Model(name) for name in listed]})
 
 
 def _model(priced: _Priced) -> Model:

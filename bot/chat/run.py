@@ -65,6 +65,8 @@ class Run:
             self._after, self._wants_rerun = event.seq, False
             if self._should_run_again(event):
                 self._wants_rerun = self._has_rerun = True
+                # The agent says so only of text; what it was doing is over too.
+                yield protocol.Restart(seq=event.seq)
                 return
             yield event
 

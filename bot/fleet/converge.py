@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
 from bot.accounts.libertai import LibertAI
+from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
 from bot.errors import AgentError, MachineError, NotProved
 from bot.fleet.books import LEASE_SECONDS, Books
@@ -43,7 +44,6 @@ class Inference:
     api_key: SecretStr
     context_tokens: int = 11_000
     max_tokens: int = 4_096
-    tools: bool = True
 
 
 class Converger:
@@ -60,6 +60,7 @@ class Converger:
         engine: Engine,
         client: AgentClient,
         libertai: LibertAI,
+        tools: ToolPolicy,
         notifier: Notifier,
         inference: Inference,
         step: Step,
@@ -72,6 +73,7 @@ class Converger:
         self._engine = engine
         self._client = client
         self._libertai = libertai
+        self._tools = tools
         self._notifier = notifier
         self._inference = inference
         self._step = step
@@ -200,15 +202,16 @@ class Converger:
     async def _spec(self, agent_id: int) -> Spec:
         agent = await self._books.agent(agent_id)
         own_key = await self._users.key(agent.owner_id)
+        model = await self._libertai.resolve(agent.model)
         return Spec(
             release=agent.release,
             name=agent.name,
             job=agent.job,
-            model=await self._libertai.resolve(agent.model),
+            model=model,
             secret=self._agents.secret(agent),
             llm_base_url=self._inference.base_url,
             llm_api_key=own_key or self._inference.api_key,
             context_tokens=self._inference.context_tokens,
             max_tokens=self._inference.max_tokens,
-            tools=self._inference.tools,
+            tools=await self._tools.decide(model),
         )

@@ -12,6 +12,7 @@ from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
+from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
 from bot.chat.turns import Turns
 from bot.fleet.fleet import Fleet
@@ -32,6 +33,7 @@ class Services:
     chats: Chats
     limits: Limits
     libertai: LibertAI
+    tools: ToolPolicy
     turns: Turns
     fleet: Fleet
     inbox: Inbox

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,7 @@ from telegram.ext import ExtBot
 from agent import protocol
 from bot.errors import EventsEnded, NotDelivered
 from bot.log import line
+from bot.telegram.answer import NEVER, SILENT_AFTER, Answer
 from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.limiter import Clock, Dropped, Limiter, Priority, edit_interval
 from bot.telegram.pages import Journal, Page, Pages
@@ -26,13 +27,11 @@ log = logging.getLogger(__name__)
 
 _FIRST_CHARS, _FIRST_SECONDS = 40, 1.5
 _TYPING_EVERY, _TYPING_AT_MOST = 4.0, 300.0
-_SILENT_AFTER, _SILENT_EVERY = 20.0, 10.0
 _HEADER_UNITS, _STATUS_UNITS, _REASON_UNITS = 90, 100, 1_000
 _PAGE_UNITS, _PAGE_ENTITIES = 3_900, 97  # with the header and the status, and what separates them, within the limits
 _FILE_PAGES, _FILE_CODE = 3, 8_000
 _FILE_NAME = "answer.md"
 _RETRY_FIRST, _RETRY_MOST, _RETRY_TOTAL = 0.5, 15.0, 120.0
-_NEVER = float("inf")
 
 
 class Ending(StrEnum):
@@ -110,77 +109,6 @@ class Relay:
             self._active -= 1
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What the events have said so far."""
-
-    started: float
-    parts: list[str] = field(default_factory=list)
-    chars: int = 0
-    version: int = 0
-    notice: str | None = None
-    doing: dict[str, str] = field(default_factory=dict)
-    """Tools that run: their calls' ids and what people read of them."""
-    first_at: float = _NEVER
-    heard_at: float = 0.0
-    final: protocol.Final | None = None
-
-    def __post_init__(self) -> None:
-        self.heard_at = self.started
-
-    @property
-    def text(self) -> str:
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0] if self.parts else ""
-
-    def hear(self, event: protocol.Event, now: float) -> None:
-        match event:
-            case protocol.Text():
-                self._say(event.text, now)
-            case protocol.Restart():
-                self.parts, self.chars, self.notice = [], 0, None
-                self.doing.clear()
-                self.version += 1
-            case protocol.Tool():
-                self._do(event, now)
-            case protocol.Notice():
-                self.notice = event.text
-                self.first_at = min(self.first_at, now)
-            case protocol.Done() | protocol.Failed():
-                self.final = event
-            case protocol.KeepAlive():
-                pass
-
-    def _do(self, event: protocol.Tool, now: float) -> None:
-        if event.state is protocol.ToolState.RUNNING:
-            self.doing[event.id] = event.label
-        else:
-            self.doing.pop(event.id, None)
-        self.notice = None
-        self.heard_at = now
-        self.first_at = min(self.first_at, now)
-
-    def _say(self, text: str, now: float) -> None:
-        self.parts.append(text)
-        self.chars += len(text)
-        self.version += 1
-        self.notice = None
-        self.heard_at = now
-        self.first_at = min(self.first_at, now)
-
-    def silent_for(self, now: float) -> float:
-        """Seconds without text, in steps, so that a line that shows them changes only so often; 0 while it flows."""
-        silence = now - self.heard_at
-        if silence < _SILENT_AFTER:
-            return 0.0
-        return _SILENT_AFTER + (silence - _SILENT_AFTER) // _SILENT_EVERY * _SILENT_EVERY
-
-    def next_silence(self, now: float) -> float:
-        silence = self.silent_for(now)
-        return self.heard_at + (silence + _SILENT_EVERY if silence else _SILENT_AFTER)
-
-
 class _Showing:
     """One turn while it is shown."""
 
@@ -200,11 +128,11 @@ class _Showing:
         self._conversation = conversation
         self._pages = pages
         self._interval = interval
-        self._answer = _Answer(clock.time())
+        self._answer = Answer(clock.time())
         self._wake = asyncio.Event()
         self._is_typing_over = asyncio.Event()
         # A turn shown before waits a moment, or its message would shrink to the first words and grow again.
-        self._tried_at = clock.time() if len(pages) else -_NEVER
+        self._text_at = self._paid_until = clock.time() if len(pages) else -NEVER
         self._frame: _Frame | None = None
 
     async def run(self, events: AsyncIterator[protocol.Event]) -> Outcome:
@@ -254,40 +182,49 @@ class _Showing:
     def _due(self) -> float:
         """When there will next be something to show, as far as one can say now."""
         if not self._conversation.is_streamed:
-            return _NEVER
-        return max(self._wanted_at(), self._tried_at + self._interval())
+            return NEVER
+        return max(self._wanted_at(), self._allowed_at())
+
+    def _allowed_at(self) -> float:
+        """When the next frame may be shown: text waits for no line, the line for what text has left of the rate."""
+        is_line_alone = self._frame is not None and self._frame.version == self._answer.version
+        return self._paid_until if is_line_alone else self._text_at + self._interval()
 
     def _wanted_at(self) -> float:
         answer, now = self._answer, self._clock.time()
         if not len(self._pages):
             enough = now if answer.chars >= _FIRST_CHARS else answer.first_at + _FIRST_SECONDS
-            return min(enough, answer.heard_at + _SILENT_AFTER)
+            return min(enough, answer.heard_at + SILENT_AFTER)
         return now if self._frame != self._current(now) else answer.next_silence(now)
 
     def _current(self, now: float) -> "_Frame":
-        silence = self._answer.silent_for(now)
-        status = self._doing() or (self._working(silence) if silence else self._answer.notice)
-        return _Frame(self._answer.version, status)
+        return _Frame(self._answer.version, self._line(self._answer.silent_for(now)))
 
-    def _doing(self) -> str | None:
-        """The newest tool that runs, and how many others do."""
-        labels = list(self._answer.doing.values())
-        if not labels:
-            return None
-        return self._conversation.speech.plain("relay-tool", label=labels[-1], others=len(labels) - 1)
+    def _line(self, silence: float) -> str | None:
+        """What stands under the text: what is being done unless there is newer news, or how long there was none."""
+        elapsed = f"{int(silence) // 60}:{int(silence) % 60:02}"
+        if self._answer.doing and not self._answer.notice:
+            return self._doing(elapsed if silence else None)
+        if silence:
+            return self._conversation.speech.plain("relay-working", elapsed=elapsed)
+        return self._answer.notice
 
-    def _working(self, silence: float) -> str:
-        minutes, seconds = divmod(int(silence), 60)
-        return self._conversation.speech.plain("relay-working", elapsed=f"{minutes}:{seconds:02}")
+    def _doing(self, elapsed: str | None) -> str:
+        """The newest tool that runs, how many others do, and for how long if that is long."""
+        speech, (*others, newest) = self._conversation.speech, self._answer.doing.values()
+        if elapsed is None:
+            return speech.plain("relay-tool", label=newest, others=len(others))
+        return speech.plain("relay-tool-slow", label=newest, others=len(others), elapsed=elapsed)
 
     async def _progress(self) -> None:
         """Show the frame of this moment, if there is room for it; whatever goes wrong, a later one shows more."""
-        self._tried_at = self._clock.time()
+        now = self._clock.time()
+        frame = self._current(now)
+        self._pay(frame, now)
         priority = Priority.PROGRESS if len(self._pages) else Priority.FIRST
         if not self._limiter.has_room(self._conversation.chat_id, priority):
             return
-        frame = self._current(self._tried_at)
-        pages = self._paged(self._growing(frame.status), self._button(Verb.STOP))
+        pages = self._paged(self._growing(frame.line), self._button(Verb.STOP))
         try:
             await self._put(pages)
         except Dropped:
@@ -298,6 +235,12 @@ class _Showing:
             log.warning(line("frame not shown", turn=self._conversation.turn_id, why=error))
             return
         self._frame = frame
+
+    def _pay(self, frame: "_Frame", now: float) -> None:
+        """Every frame takes an interval of the turn's share of the rate; text may overdraw it, a line alone may not."""
+        self._paid_until = max(self._paid_until, now) + self._interval()
+        if self._frame is None or self._frame.version != frame.version:
+            self._text_at = now
 
     async def _put(self, pages: list[Page]) -> None:
         if pages:
@@ -356,7 +299,7 @@ class _Showing:
         if not status:
             return chunks
         shown = plain(_clipped(status, _STATUS_UNITS), MessageEntityType.ITALIC)
-        return [*chunks[:-1], stack([shown, *chunks[-1:]], "\n\n")]
+        return [*chunks[:-1], stack([*chunks[-1:], shown], "\n\n")]
 
     def _finished(self, final: protocol.Final | None) -> list[Chunk]:
         chunks = self._rendered()
@@ -392,13 +335,13 @@ class _Frame:
     """What a progress edit showed: the same again is not sent."""
 
     version: int
-    status: str | None
+    line: str | None
 
 
 async def _wait(event: asyncio.Event, until: float, clock: Clock) -> None:
     """Wait for the event, or for the time."""
     waiter = asyncio.ensure_future(event.wait())
-    timer = clock.call_at(until, waiter.cancel) if until < _NEVER else None
+    timer = clock.call_at(until, waiter.cancel) if until < NEVER else None
     try:
         await asyncio.wait([waiter])
     finally:

@@ -49,6 +49,9 @@ _OPENING = "\u2060\n\n"
 
 _ZWJ = "\u200d"
 _EXTENDING = frozenset({"Mn", "Me", "Mc"})
+_BREAKING = frozenset({"Cc", "Zl", "Zp"})
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They order text by hand (UAX #9), also that which follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,21 @@ def render(markdown: str, *, units: int = MAX_UNITS, entities: int = MAX_ENTITIE
 def plain(text: str, kind: str | None = None) -> Chunk:
     """Wrap a line of our own, all of it in one style."""
     return Chunk(text, [MessageEntity(kind, 0, utf16_length(text))] if kind else [])
+
+
+def one_line(text: str, units: int) -> str:
+    """Cut somebody else's words to fit into a line of ours, where nothing in them breaks or turns around the rest."""
+    shown = " ".join("".join(map(_harmless, _readable(text))).split())
+    if utf16_length(shown) <= units:
+        return shown
+    limit = _Offsets(shown).index(units)
+    return shown[: next((end for end in range(limit, 0, -1) if _is_boundary(shown, end)), limit)].rstrip()
+
+
+def _harmless(char: str) -> str:
+    if char in _TURNING:
+        return ""
+    return " " if unicodedata.category(char) in _BREAKING else char
 
 
 def stack(chunks: Iterable[Chunk], separator: str) -> Chunk:

@@ -48,6 +48,21 @@ def test_several_encryption_keys_are_read_in_order():
     assert encryption_keys(settings.bot_encryption_key) == keys
 
 
+@pytest.mark.parametrize(
+    ("url", "is_libertai"),
+    [("", True), ("https://api.libertai.io/v1/", True), ("http://127.0.0.1:8080/v1", False)],
+)
+def test_libertais_models_are_told_from_those_of_another_server(url, is_libertai):
+    assert read_settings(**GOOD, llm_base_url=url).thinks_at_libertai is is_libertai
+
+
+@pytest.mark.parametrize(("said", "read"), [("", None), ("true", True), ("False", False)])
+def test_whether_agents_have_tools_may_be_left_open(monkeypatch, said, read):
+    monkeypatch.setenv("AGENT_TOOLS", said)
+
+    assert read_settings(**GOOD).agent_tools is read
+
+
 def test_models_are_split_at_commas(monkeypatch):
     monkeypatch.setenv("DEFAULT_MODELS", "one, two,")
 

@@ -38,12 +38,12 @@ async def overview(context: Context) -> Screen:
 
 async def show_card(context: Context, agent: Agent) -> None:
     """The agent's card, in place of what was there."""
-    await context.show(card(context, agent))
+    await context.show(await card(context, agent))
 
 
-def card(context: Context, agent: Agent) -> Screen:
+async def card(context: Context, agent: Agent) -> Screen:
     """What can be done with an agent of one's own."""
-    say = context.say
+    say, tools = context.say, await context.services.tools.known(agent.model)
     text = say(
         "card",
         name=agent.name,
@@ -51,6 +51,7 @@ def card(context: Context, agent: Agent) -> Screen:
         state=say.plain(_state(agent)),
         model=agent.model,
         release=agent.release,
+        tools="unknown" if tools is None else "yes" if tools else "no",
         link=link(agent, context.services.bot.username),
         job=wizard.shortened(agent.job),
     )

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import CATALOGUE_SECONDS, RETRY_SECONDS, AccountUsage, KeyCheck, KeyState, LibertAI, Model
+from bot.accounts.tools import ToolPolicy
 from bot.errors import LibertAIUnreachable
 from tests.fakes import libertai_sim as sim
 from tests.fakes.libertai import LibertAIDouble
@@ -103,6 +104,24 @@ async def html_usage() -> str:
 async def redirections() -> dict[str, object]:
     hops = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "f"), ("round", "trip"), ("trip", "round")]
     return {"data": {"LTAI_PRICING": {"redirections": [{"from": old, "to": new} for old, new in hops]}}}
+
+
+@get("/catalogue")
+async def capabilities() -> dict[str, object]:
+    can = {"glm-5.2": True, "dumb": False, "small": True}
+    texts = [{"id": name, "capabilities": {"text": {"function_calling": able}}} for name, able in can.items()]
+    moved = [{"from": "glm-4.7", "to": "dumb"}]
+    prices = {"models": [*texts, {"id": "painter", "capabilities": {"image": True}}], "redirections": moved}
+    return {"data": {"LTAI_PRICING": prices}}
+
+
+@pytest.fixture
+async def catalogue():
+    """Says of some models whether they can call tools."""
+    serving = Serving(Litestar([capabilities], openapi_config=None, logging_config=None))
+    await serving.start()
+    yield serving.url
+    await serving.stop()
 
 
 @pytest.fixture
@@ -260,6 +279,52 @@ async def test_models_are_those_still_listed_when_only_the_catalogue_is_away(mak
 
 async def test_models_are_the_servers_own_when_the_catalogue_is_away_and_none_is_known(make, foreign):
     assert await make(inference_url=foreign, prices_url=AWAY).models() == [Model("zephyr"), Model("apertus")]
+
+
+# Tools
+
+
+@pytest.mark.parametrize(
+    ("model", "can"),
+    [
+        ("glm-5.2", True),
+        ("dumb", False),
+        ("small", True),
+        ("glm-4.7", False),
+        ("scripted", None),
+        ("painter", None),
+        ("never-heard-of", None),
+    ],
+)
+async def test_the_catalogue_says_whether_a_model_can_call_tools(make, catalogue, model, can):
+    assert await make(prices_url=f"{catalogue}/catalogue").can_call_tools(model) is can
+
+
+async def test_whether_a_model_can_call_tools_is_remembered_while_the_catalogue_is_away(make, catalogue, clock):
+    await make(prices_url=f"{catalogue}/catalogue").models()
+
+    assert await make(prices_url=AWAY).can_call_tools("dumb") is False
+
+
+async def test_nothing_is_known_of_tools_without_a_catalogue(make):
+    assert await make(prices_url="").can_call_tools("glm-5.2") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "model", "expected"),
+    [
+        ({"is_default": False}, "glm-5.2", (True, True)),
+        ({"is_default": True}, "dumb", (False, False)),
+        ({"is_default": True}, "smollm2-135m", (None, True)),
+        ({"is_default": False}, "smollm2-135m", (None, False)),
+        ({"is_allowed": False}, "glm-5.2", (False, False)),
+        ({"is_allowed": False}, "smollm2-135m", (False, False)),
+    ],
+)
+async def test_the_operator_and_then_the_catalogue_decide_on_tools(make, catalogue, said, model, expected):
+    policy = ToolPolicy(make(prices_url=f"{catalogue}/catalogue"), **said)
+
+    assert (await policy.known(model), await policy.decide(model)) == expected
 
 
 async def test_models_are_asked_for_again_soon_when_they_were_away(make, double, clock, asked):

@@ -12,6 +12,7 @@ from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
+from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
 from bot.errors import AgentOffline, MachineError, NoCapacity, NotStarted
 from bot.fleet.books import MAX_ATTEMPTS, Books
@@ -96,6 +97,7 @@ class World:
             engine=self.engine,
             client=self.client,
             libertai=self.libertai,
+            tools=ToolPolicy(self.libertai),
             notifier=self.shown,
             inference=Inference("http://127.0.0.1:9/v1", SecretStr("LTAI_operator")),
             step=step,

@@ -18,6 +18,7 @@ from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
 from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Model
 from bot.accounts.limits import Limits
+from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
 from bot.chat.route import Route
 from bot.chat.turns import Turns
@@ -59,10 +60,14 @@ class LocalLibertAI:
     is_away: bool = False
     looked_up: int = 0
     keys: dict[str, KeyCheck] = field(default_factory=dict)
+    tools: dict[str, bool] = field(default_factory=dict)
 
     async def models(self) -> list[Model]:
         self.looked_up += 1
         return [FAST, SMART]
+
+    async def can_call_tools(self, model_id: str) -> bool | None:
+        return self.tools.get(model_id)
 
     async def check(self, key: SecretStr) -> KeyCheck:
         if self.is_away:
@@ -168,6 +173,7 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             chats=chats,
             limits=limits,
             libertai=cast("LibertAI", libertai),
+            tools=ToolPolicy(cast("LibertAI", libertai)),
             turns=Turns(database, limits, users, agents, cast("Route", route)),
             fleet=cast("Fleet", fleet),
             inbox=Inbox(database, vault, chats, bot),
@@ -655,6 +661,22 @@ async def test_the_list_shows_how_each_agent_is_and_leads_to_its_card(desk: Desk
     assert card.id == listed.id
     assert "<Bea> 🔴 failed" in card.text
     assert [[button.text for button in line] for line in card.buttons] == [["⟳ Try again"], ["🗑 Delete", "◀ Back"]]
+
+
+@pytest.mark.parametrize(
+    ("known", "line"), [({"fast": True}, " · tools: yes"), ({"fast": False}, " · tools: no"), ({}, "")]
+)
+async def test_the_card_says_whether_the_agent_has_tools_if_that_is_known(
+    desk: Desk, olga: SimUser, known: dict[str, bool], line: str
+) -> None:
+    await desk.agent(olga, name="Ada")
+    desk.libertai.tools.update(known)
+    await send(desk, olga, "/list", times=1)
+
+    await press(desk, olga, "Ada")
+
+    first, second, *_ = (await said(olga))[-1].text.splitlines()
+    assert (first.partition(" · fast · v1")[2], second[:5]) == (line, "t.me/")
 
 
 async def test_deleting_twice_is_one_job_and_no_complaint(desk: Desk, olga: SimUser) -> None:

@@ -23,6 +23,7 @@ from agent.protocol import (
 from bot.errors import EventsEnded, NotDelivered
 from bot.telegram.limiter import Limiter
 from bot.telegram.relay import Conversation, Ending, Outcome, Relay
+from bot.telegram.render import utf16_length
 from bot.telegram.texts import load_texts
 from bot.telegram.transport import AiohttpRequest
 from tests.bot.telegram.clock import HandClock
@@ -137,6 +138,10 @@ async def stage() -> AsyncIterator[Stage]:
 
 def buttons(message: MessageView) -> list[tuple[str, str | None]]:
     return [(button.text, button.callback_data) for row in message.buttons for button in row]
+
+
+def tool(name: str, state: ToolState = ToolState.RUNNING) -> Tool:
+    return Tool(seq=2, id=name, name="read_file", label=f"Reading {name}", state=state)
 
 
 async def test_a_short_answer_is_one_message_after_typing(stage):
@@ -280,7 +285,7 @@ async def test_a_restarted_turn_replaces_the_text_in_place(stage):
     assert await stage.texts() == ["Second try"]
 
 
-async def test_a_notice_is_one_line_on_top_that_text_takes_away(stage):
+async def test_a_notice_is_one_line_below_that_text_takes_away(stage):
     events = Events(Text(seq=1, text=LONG))
     showing = stage.show(events)
     await stage.after(0, LONG)
@@ -293,7 +298,7 @@ async def test_a_notice_is_one_line_on_top_that_text_takes_away(stage):
     await stage.after(1.5, "Now.")
 
     assert [(m.text, m.entities) for m in noticed] == [
-        (f"Trying again (2/3)…\n\n{LONG}", [{"type": "italic", "offset": 0, "length": 19}])
+        (f"{LONG}\n\nTrying again (2/3)…", [{"type": "italic", "offset": len(LONG) + 2, "length": 19}])
     ]
     assert await stage.texts() == [f"{LONG} Now."]
     events.say(DONE)
@@ -301,22 +306,191 @@ async def test_a_notice_is_one_line_on_top_that_text_takes_away(stage):
 
 
 async def test_what_is_being_done_is_one_line_that_goes_when_it_is_done(stage):
-    def tool(number, label, state=ToolState.RUNNING):
-        return Tool(seq=number, id=f"call_{label}", name="x", label=label, state=state)
-
-    events = Events(tool(1, "Reading a.md"))
+    events = Events(tool("a.md"))
     showing = stage.show(events)
-    await stage.after(1.5, "⚙️ Reading a.md …")
-    events.say(tool(2, "Reading <b> *c*"))
-    await stage.after(1.5, "⚙️ Reading <b> *c* … (+1)")
-    events.say(tool(3, "Reading <b> *c*", ToolState.DONE))
-    await stage.after(1.5, "⚙️ Reading a.md …")
-    events.say(tool(4, "Reading a.md", ToolState.FAILED))
+    first = await stage.after(1.5, "⚙️ Reading a.md…")
+    events.say(tool("<b> *c*"))
+    await stage.after(1.5, "⚙️ Reading <b> *c*… (+1)")
+    events.say(tool("<b> *c*", ToolState.DONE))
+    await stage.after(1.5, "⚙️ Reading a.md…")
+    events.say(tool("a.md", ToolState.FAILED))
     events.say(Text(seq=5, text="Hi"))
     events.say(DONE)
     await stage.finish(showing)
 
-    assert await stage.texts() == ["Hi"]
+    assert buttons(first) == [("⏹ Stop", "v1|stop|t1")]
+    assert [(m.id, m.text, m.entities) for m in await stage.messages()] == [(first.id, "Hi", [])]
+
+
+async def test_of_many_tools_at_once_the_newest_is_named_and_the_others_counted(stage):
+    events = Events(Text(seq=1, text=LONG), *map(tool, "abcd"))
+    showing = stage.show(events)
+    shown = [await stage.after(0, "⚙️ Reading d… (+3)")]
+
+    for ended, left in (("b", "d… (+2)"), ("d", "c… (+1)"), ("a", "c…")):
+        events.say(tool(ended, ToolState.DONE))
+        shown.append(await stage.after(1.5, f"⚙️ Reading {left}"))
+    events.say(tool("c", ToolState.DONE))
+    await stage.after(1.5, LONG)
+    gone = await stage.texts()
+    events.say(DONE)
+    await stage.finish(showing)
+
+    assert [message.text.partition("\n\n")[0] for message in shown] == [LONG] * 4
+    assert (gone, await stage.texts()) == ([LONG], [LONG])
+
+
+async def test_text_does_not_wait_for_the_line(stage):
+    events = Events(Text(seq=1, text=LONG))
+    showing = stage.show(events)
+    await stage.after(0, LONG)
+    events.say(tool("a.md"))
+    await stage.after(1.5, "Reading a.md")
+
+    events.say(tool("a.md", ToolState.DONE))
+    events.say(Text(seq=4, text=" Found."))
+    message = await stage.after(0, "Found.")
+
+    assert message.text == f"{LONG} Found."
+    events.say(DONE)
+    await stage.finish(showing)
+
+
+async def test_the_line_waits_for_what_text_leaves_of_the_rate(stage):
+    events = Events(Text(seq=1, text=LONG))
+    showing = stage.show(events)
+    await stage.after(0, LONG)
+    events.say(tool("a.md"))
+    await stage.after(1.5, "Reading a.md")
+    events.say(Text(seq=3, text=" Found."))
+    await stage.after(0, "Found.")
+
+    events.say(tool("b.md"))
+    await stage.clock.advance(2.9)  # four frames in 4.4 s would be more than one in 1.5 s
+    early = await stage.texts()
+    await stage.after(0.1, "Reading b.md")
+
+    assert early == [f"{LONG} Found.\n\n⚙️ Reading a.md…"]
+    events.say(DONE)
+    await stage.finish(showing)
+    assert await stage.calls(*SHOWN) == ["sendMessage", *["editMessageText"] * 4]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("<b>&lt;</b> &amp; [x](y) **y** `z` ||s||", "<b>&lt;</b> &amp; [x](y) **y** `z` ||s||"),
+        ("a\nb\r\n\n\tc\x00d\u2028e\x85f", "a b c\ufffdd e f"),
+        ("x" * 300, "x" * 60),
+        ("👨‍👩‍👧‍👦" * 50, "👨‍👩‍👧‍👦" * 5),
+        ("קרא שלום.md", "\u2068קרא שלום.md\u2069"),
+        ("a\u202egpj.exe\u2066", "agpj.exe"),
+        (" \u200f\n", "read_file"),
+        ("", "read_file"),
+        ("{ $others } { relay-stop }", "{ $others } { relay-stop }"),
+    ],
+)
+async def test_whatever_a_tool_is_called_is_shown_as_one_plain_line(stage, label, shown):
+    strange = Tool(seq=2, id="b", name="read_file", label=label, state=ToolState.RUNNING)
+    events = Events(Text(seq=1, text=LONG), tool("a"), strange)
+    showing = stage.show(events)
+    message = await stage.after(0, "(+1)")
+    events.say(DONE)
+    await stage.finish(showing)
+
+    line = f"⚙️ {shown}… (+1)"
+    assert message.text == f"{LONG}\n\n{line}"
+    assert message.entities == [{"type": "italic", "offset": len(LONG) + 2, "length": utf16_length(line)}]
+    assert (await stage.texts(), await stage.telegram.refusals()) == ([LONG], [])
+
+
+async def test_the_line_stands_under_the_last_message_of_a_long_answer(stage):
+    text = "\n\n".join(f"**{number:02}** " + "word " * 150 for number in range(12))
+    events = Events(Text(seq=1, text=text), *(tool("x" * 300 + str(number)) for number in range(100)))
+    showing = stage.show(events, header="H" * 300)
+    await stage.after(0, "(+99)")
+
+    messages = await stage.messages()
+    assert [("⚙️" in message.text, utf16_length(message.text) <= 4_096) for message in messages] == [
+        *[(False, True)] * (len(messages) - 1),
+        (True, True),
+    ]
+    events.say(DONE)
+    await stage.finish(showing)
+    assert not [text for text in await stage.texts() if "⚙️" in text]
+
+
+async def test_a_tool_that_takes_long_says_for_how_long(stage):
+    events = Events(tool("a"), tool("b"))
+    showing = stage.show(events)
+    await stage.after(1.5, "⚙️ Reading b… (+1)")
+
+    await stage.after(20, "⚙️ Reading b… (+1) · 0:20")
+    await stage.after(60, "⚙️ Reading b… (+1) · 1:20")
+
+    events.say(DONE)
+    await stage.finish(showing)
+
+
+async def test_news_are_shown_rather_than_what_was_being_done_before(stage):
+    events = Events(Text(seq=1, text=LONG), tool("a"))
+    showing = stage.show(events)
+    await stage.after(0, "⚙️ Reading a…")
+    await stage.after(40, "0:40")
+
+    events.say(Notice(seq=3, text="Ada is not answering."))
+    noticed = await stage.after(1.5, "Ada is not answering.")
+    events.say(tool("b"))
+    again = await stage.after(1.5, "⚙️ Reading b… (+1)")
+
+    assert (noticed.text, again.text) == (f"{LONG}\n\nAda is not answering.", f"{LONG}\n\n⚙️ Reading b… (+1)")
+    events.say(DONE)
+    await stage.finish(showing)
+
+
+async def test_what_was_being_done_is_over_when_the_turn_starts_over(stage):
+    events = Events(Text(seq=1, text=LONG), tool("a"))
+    showing = stage.show(events)
+    await stage.after(0, "⚙️ Reading a…")
+
+    events.say(Restart(seq=3))
+    events.say(tool("b"))
+    message = await stage.after(1.5, "Reading b")
+
+    assert message.text == "⚙️ Reading b…"
+    events.say(DONE)
+    await stage.finish(showing)
+
+
+async def test_what_is_being_done_is_shown_again_by_a_bot_that_was_restarted(stage):
+    said = (Text(seq=1, text=LONG), tool("a"), tool("b"), tool("c"), tool("c", ToolState.DONE))
+    showing = stage.show(Events(*said))
+    first = await stage.after(0, "⚙️ Reading b… (+1)")
+    showing.cancel()
+    await asyncio.gather(showing, return_exceptions=True)
+    events = Events(*said, tool("b", ToolState.DONE))
+    showing = stage.show(events)
+
+    again = await stage.after(1.5, "⚙️ Reading a…")
+    events.say(tool("a", ToolState.DONE))
+    events.say(DONE)
+    await stage.finish(showing)
+
+    assert (again.id, again.text) == (first.id, f"{LONG}\n\n⚙️ Reading a…")
+    assert [(m.id, m.text) for m in await stage.messages()] == [(first.id, LONG)]
+
+
+async def test_groups_are_not_told_what_is_being_done(stage):
+    group = await stage.telegram.group("Friends", by=stage.person)
+    events = Events(tool("a"))
+    showing = stage.show(events, chat=group)
+    await stage.clock.advance(30)
+
+    events.say(Text(seq=2, text="Hi"))
+    events.say(DONE)
+    await stage.finish(showing)
+
+    assert await stage.calls(*SHOWN) == ["sendMessage"]
 
 
 async def test_a_notice_before_any_text_is_shown(stage):

@@ -47,7 +47,11 @@ state-waiting = being set up
 state-failed = failed
 state-deleting = being deleted
 card =
-    <b>{ $name }</b> { $mark } { $state } · <code>{ $model }</code> · { $release }
+    <b>{ $name }</b> { $mark } { $state } · <code>{ $model }</code> · { $release }{ $tools ->
+        [yes] { " " }· tools: yes
+        [no] { " " }· tools: no
+       *[unknown] { "" }
+    }
     { $link }
     <blockquote expandable>{ $job }</blockquote>
 confirm-delete =

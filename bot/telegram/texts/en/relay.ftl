@@ -5,9 +5,10 @@ relay-retry = ⟳ Retry
 relay-stopped = ⏹ Stopped
 relay-failed = ⚠️ { $reason }
 relay-empty = The agent finished without writing an answer. Ask again, perhaps in other words.
-relay-tool = { $others ->
-    [0] ⚙️ { $label } …
-   *[other] ⚙️ { $label } … (+{ $others })
-  }
+relay-tool = ⚙️ { $label }…{ $others ->
+        [0] { "" }
+       *[other] { " " }(+{ $others })
+    }
+relay-tool-slow = { relay-tool } · { $elapsed }
 relay-working = Still working ({ $elapsed }) …
 relay-file = The whole answer as a file, with its formatting.

@@ -1,0 +1,88 @@
+"""What the events of a turn have said so far: the text, what is being done, the news, how long there was none."""
+
+from dataclasses import dataclass, field
+
+from agent import protocol
+from bot.telegram.render import one_line
+
+NEVER = float("inf")
+SILENT_AFTER, _SILENT_EVERY = 20.0, 10.0
+_LABEL_UNITS = 60  # so that there is room for the rest of the line
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the events have said so far."""
+
+    started: float
+    parts: list[str] = field(default_factory=list)
+    chars: int = 0
+    version: int = 0
+    """Changes with the text."""
+    notice: str | None = None
+    """Newer than anything else that was heard."""
+    doing: dict[str, str] = field(default_factory=dict)
+    """Tools that run, the newest last: their calls' ids and what people read of them."""
+    first_at: float = NEVER
+    """When there was first anything to show."""
+    heard_at: float = 0.0
+    final: protocol.Final | None = None
+
+    def __post_init__(self) -> None:
+        self.heard_at = self.started
+
+    @property
+    def text(self) -> str:
+        """The answer so far, as Markdown."""
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        return self.parts[0] if self.parts else ""
+
+    def hear(self, event: protocol.Event, now: float) -> None:
+        """Take the next event in."""
+        match event:
+            case protocol.Text():
+                self._say(event.text, now)
+            case protocol.Restart():
+                self.parts, self.chars, self.notice = [], 0, None
+                self.doing.clear()
+                self.version += 1
+            case protocol.Tool():
+                self._do(event, now)
+            case protocol.Notice():
+                self.notice = event.text
+                self._note(now)
+            case protocol.Done() | protocol.Failed():
+                self.final = event
+            case protocol.KeepAlive():
+                pass
+
+    def _do(self, event: protocol.Tool, now: float) -> None:
+        self.doing.pop(event.id, None)
+        if event.state is protocol.ToolState.RUNNING:
+            self.doing[event.id] = one_line(event.label, _LABEL_UNITS) or one_line(event.name, _LABEL_UNITS)
+        self.notice = None
+        self._note(now)
+
+    def _say(self, text: str, now: float) -> None:
+        self.parts.append(text)
+        self.chars += len(text)
+        self.version += 1
+        self.notice = None
+        self._note(now)
+
+    def _note(self, now: float) -> None:
+        self.heard_at = now
+        self.first_at = min(self.first_at, now)
+
+    def silent_for(self, now: float) -> float:
+        """Seconds without news, in steps, so that a line that shows them changes only so often; 0 while it flows."""
+        silence = now - self.heard_at
+        if silence < SILENT_AFTER:
+            return 0.0
+        return SILENT_AFTER + (silence - SILENT_AFTER) // _SILENT_EVERY * _SILENT_EVERY
+
+    def next_silence(self, now: float) -> float:
+        """When `silent_for` will change if nothing is heard."""
+        silence = self.silent_for(now)
+        return self.heard_at + (silence + _SILENT_EVERY if silence else SILENT_AFTER)

@@ -1,0 +1,117 @@
+"""An agent that says what a test tells it to, event by event, and the engine that "runs" it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Litestar, get, post
+from litestar.params import JSONBody
+from litestar.response import Stream
+
+from agent.protocol import EVENT_STREAM, ChatRequest, Event, Final, Health, to_json, to_sse
+from bot.machines.engine import Inspection, RunState, Spec
+from bot.machines.provider import Place
+from tests.fakes.libertai_serving import Serving
+
+WAIT_SECONDS = 20
+
+
+class AgentDouble:
+    """Speaks the wire's side of agents. Every turn stays open until a test says its final event."""
+
+    def __init__(self) -> None:
+        self.spec: Spec | None = None
+        self.asked: list[ChatRequest] = []
+        self._said: dict[str, list[Event]] = {}
+        self._news = asyncio.Event()
+        self._cuts = 0
+        self._serving = Serving(Litestar([self._health(), self._chat()], openapi_config=None, logging_config=None))
+        self.url = self._serving.url
+
+    async def start(self) -> None:
+        await self._serving.start()
+
+    async def stop(self) -> None:
+        self.cut()
+        await self._serving.stop()
+
+    def say(self, *events: Event) -> None:
+        """In the newest turn; they are numbered here."""
+        said = self._said[self.asked[-1].turn_id or ""]
+        for event in events:
+            said.append(event.model_copy(update={"seq": len(said) + 1}))
+        self._tell()
+
+    def cut(self) -> None:
+        """End every stream in its middle."""
+        self._cuts += 1
+        self._tell()
+
+    async def until_asked(self, times: int) -> ChatRequest:
+        """Wait for that many requests for events, attaching again included; the last one."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.asked) < times:
+                await self._news.wait()
+        return self.asked[-1]
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _follow(self, request: ChatRequest) -> AsyncIterator[bytes]:
+        said, seq, cuts = self._said[request.turn_id or ""], request.after, self._cuts
+        while cuts == self._cuts:
+            for event in said[seq:]:
+                seq = event.seq
+                yield to_sse(to_json(event))
+                if isinstance(event, Final):
+                    return
+            if seq == len(said) and cuts == self._cuts:  # nothing came, and no cut, while the last one was sent
+                await self._news.wait()
+
+    def _health(self) -> Any:
+        @get("/health")
+        async def health() -> Health:
+            assert self.spec is not None
+            return Health(status="ok", agent_name=self.spec.name, release=self.spec.release, model=self.spec.model)
+
+        return health
+
+    def _chat(self) -> Any:
+        @post("/chat", status_code=200)
+        async def chat(data: JSONBody[ChatRequest]) -> Stream:
+            self.asked.append(data)
+            self._said.setdefault(data.turn_id or "", [])
+            self._tell()
+            return Stream(self._follow(data), media_type=EVENT_STREAM)
+
+        return chat
+
+
+class AgentDoubleEngine:
+    """An `Engine` on whose machines the double answers."""
+
+    def __init__(self, agent: AgentDouble) -> None:
+        self._agent = agent
+
+    async def run(self, _place: Place, spec: Spec) -> str:
+        self._agent.spec = spec
+        return self._agent.url
+
+    async def inspect(self, _place: Place) -> Inspection:
+        spec = self._agent.spec
+        if spec is None:
+            return Inspection(RunState.ABSENT)
+        return Inspection(RunState.RUNNING, spec.fingerprint(), self._agent.url)
+
+    async def logs(self, _place: Place, _lines: int = 50) -> str:
+        return ""
+
+    async def remove(self, _place: Place) -> None:
+        self._agent.spec = None
+
+    async def wipe(self, _place: Place) -> None:
+        self._agent.spec = None
+
+    async def close(self) -> None:
+        pass
