@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from agent.loop import Equipment
+from agent.loop import Equipment, Output
 from agent.memory import Memory
 from agent.policy import may
 from agent.protocol import ChatRequest
@@ -37,11 +37,11 @@ class Outfitter:
         web = Web(web_url, settings.llm_api_key)
         return cls(store, Sandbox(), web, here if settings.agent_tools else [])
 
-    def __call__(self, request: ChatRequest) -> Equipment:
+    def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat."""
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
-        desk = Desk(workspace, memory, self.web)
+        desk = Desk(workspace, memory, self.web, out)
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
         # A model that cannot call tools is often a small one, which takes such a note for the question.
         return Equipment(toolbox, _context(request, memory) if self.tools else "")

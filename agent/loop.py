@@ -14,7 +14,7 @@ from agent.compaction import Compactor
 from agent.errors import ModelFailed
 from agent.history import Past, valid
 from agent.llm import Completion, Llm
-from agent.protocol import ErrorKind, ToolState, Usage
+from agent.protocol import Attachment, ErrorKind, ToolState, Usage
 from agent.store import Message, Speaker
 from agent.toolbox import Result, Toolbox
 
@@ -52,6 +52,16 @@ class Output(Protocol):
 
     def tool(self, call: Call, label: str, state: ToolState) -> None:
         """Tell that a tool begins or has ended."""
+
+    def file(self, file: Attachment, caption: str) -> None:
+        """Hand the person a file."""
+
+    def ask(self, question: str, options: Sequence[str]) -> None:
+        """Ask the person, and end the answer when the tools of this round are done."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether the person was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,8 @@ class _Turn:
             if not completion.calls:
                 return self._answered(completion)
             await self._run_tools(completion)
+            if self._out.asked:
+                return self._spent.usage()
             if self._is_stuck():
                 break
         return self._answered(await self._ask([], _ENOUGH))

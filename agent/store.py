@@ -99,6 +99,18 @@ class Store:
             raise BadSettings(f"AGENT_DATA: cannot use {folder}: {error}") from error
         self._waiting: list[Callable[[], None]] = []
 
+    def prepare(self, schema: str) -> None:
+        """Make the tables of a part of the agent that keeps things here, unless they are there (`IF NOT EXISTS`)."""
+        self._database.executescript(schema)
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """For those parts. What is written is safe at the next `commit`, or when `after_commit` calls back."""
+        return self._database.execute(statement, values)
+
+    def commit(self) -> None:
+        """Make everything written so far safe now."""
+        self._database.commit()
+
     def close(self) -> None:
         """Commit what is open, and close."""
         self._commit()

@@ -16,8 +16,22 @@ from agent import log
 from agent.calls import Call
 from agent.errors import Refused, TurnFailed
 from agent.events import EventLog, failed
-from agent.loop import Equipment, Loop
-from agent.protocol import ChatRequest, Done, ErrorKind, Failed, Notice, Restart, Text, Tool, ToolState, Usage
+from agent.loop import Equipment, Loop, Output
+from agent.protocol import (
+    Ask,
+    Attachment,
+    ChatRequest,
+    Done,
+    ErrorKind,
+    Failed,
+    File,
+    Notice,
+    Restart,
+    Text,
+    Tool,
+    ToolState,
+    Usage,
+)
 from agent.store import Message, Speaker, Store, StoredTurn, TurnState
 
 _PARAGRAPH = "\n\n"
@@ -26,8 +40,8 @@ _PARAGRAPH = "\n\n"
 class Equip(Protocol):
     """Gives a turn its tools and its context."""
 
-    def __call__(self, request: ChatRequest) -> Equipment:
-        """What is for who speaks in this chat."""
+    def __call__(self, request: ChatRequest, out: Output) -> Equipment:
+        """What is for who speaks in this chat. Tools may talk to the person by `out`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +62,14 @@ class Turn:
         self.request = request
         self.events = events
         self.text = ""
+        self.asked = False
         self.task: asyncio.Task[Usage] | None = None
         self.halted_by = ErrorKind.INTERRUPTED
         self._store = store
         self._coalesce = coalesce
         self._rounds: list[str] = []
         self._held: list[str] = []
+        self._question: Ask | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def say(self, text: str) -> None:
@@ -83,6 +99,17 @@ class Turn:
         self.settle()
         self.events.emit(Tool(seq=self.events.last + 1, id=call.id, name=call.name, label=label, state=state))
 
+    def file(self, file: Attachment, caption: str) -> None:
+        """Hand the person a file."""
+        self.settle()
+        said = file.model_dump(include={"id", "name", "media_type", "size"})
+        self.events.emit(File(seq=self.events.last + 1, caption=caption, **said))
+
+    def ask(self, question: str, options: Sequence[str]) -> None:
+        """Ask the person, once the round has ended; the history has it as the end of the answer."""
+        self.asked = True
+        self._question = Ask(seq=0, question=question, options=tuple(options))
+
     def end_round(self, messages: Sequence[Message]) -> None:
         """What was said stands, and these messages belong to the history."""
         self.settle()
@@ -90,6 +117,10 @@ class Turn:
         if self.text.strip():
             self._rounds.append(self.text.strip())
         self.text = ""
+        if self._question:
+            self.events.emit(self._question.model_copy(update={"seq": self.events.last + 1}))
+            self._store.add_messages(self.id, self.chat_id, [Message(Speaker.ASSISTANT, _asked(self._question))])
+            self._question = None
 
     def settle(self) -> None:
         """Send what is held back now."""
@@ -212,7 +243,7 @@ class Turns:
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
-            return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request), turn)
+            return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request, turn), turn)
 
     def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
         turn.settle()
@@ -249,6 +280,11 @@ class Turns:
                 _halt(queue[0], kind)
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _asked(question: Ask) -> str:
+    """A question as the model finds it in the history."""
+    return "\n".join([question.question, *(f"- {option}" for option in question.options)])
 
 
 def _tasks(queues: Iterable[deque[Turn]]) -> list[asyncio.Task[Usage]]:

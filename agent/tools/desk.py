@@ -1,10 +1,26 @@
 """What the tools of one turn work with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent.memory import Memory
+from agent.protocol import Attachment
 from agent.web import Web
 from agent.workspace import Workspace
+
+
+class Voice(Protocol):
+    """The ways of a tool to reach the person, apart from the answer."""
+
+    def notice(self, text: str) -> None:
+        """Say something that is not part of the answer."""
+
+    def file(self, file: Attachment, caption: str) -> None:
+        """Hand over a file."""
+
+    def ask(self, question: str, options: Sequence[str]) -> None:
+        """Ask, which ends the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +30,4 @@ class Desk:
     workspace: Workspace
     memory: Memory
     web: Web
+    voice: Voice

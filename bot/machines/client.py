@@ -46,7 +46,8 @@ class AgentClient:
         `AgentOffline` when the connection fails or breaks, `AgentBusy` when it takes no turn now, `AgentRefused` when
         it refuses this one. Asking again for the same `turn_id` is always safe.
         """
-        body = request.model_dump_json().encode()
+        # An agent of the version before refuses fields that it does not know, also where they say nothing.
+        body = request.model_dump_json(exclude_defaults=True).encode()
         headers = {"Accept": protocol.EVENT_STREAM, "Content-Type": "application/json"}
         async with self._call(door, "POST", "/chat", data=body, headers=headers) as response:
             try:

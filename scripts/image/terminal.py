@@ -59,7 +59,7 @@ async def _stop(client: AgentClient, door: Door) -> None:
         await client.stop(door, CHAT)
 
 
-def words(event: protocol.Event) -> str:
+def words(event: protocol.Event) -> str:  # noqa: PLR0911  one per kind of event
     """What the terminal shows of an event."""
     match event:
         case protocol.Text():
@@ -70,6 +70,10 @@ def words(event: protocol.Event) -> str:
             return f"\n[{event.label}]\n" if event.state is protocol.ToolState.RUNNING else ""
         case protocol.Notice() | protocol.Failed():
             return f"\n({event.text})\n"
+        case protocol.File():
+            return f"\n[a file: {event.name}, {event.size:,} bytes]\n"
+        case protocol.Ask():
+            return "\n".join(["", event.question, *(f"  - {option}" for option in event.options), ""])
         case protocol.Done():
             return "\n"
         case protocol.KeepAlive():

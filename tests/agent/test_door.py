@@ -8,18 +8,9 @@ from tests.agent.conftest import MODEL, SECRET
 
 async def test_health_tells_strangers_little(client):
     response = await client.http.get("/health", headers={"Authorization": ""})
-    assert response.json() == {
-        "status": "ok",
-        "agent_name": "Ada",
-        "release": "dev",
-        "protocol": VERSION,
-        "version": "dev",
-        "revision": "unknown",
-        "digest": None,
-        "model": None,
-        "running_turns": None,
-        "next_due": None,
-    }
+    told = {"status": "ok", "agent_name": "Ada", "release": "dev", "protocol": VERSION, "version": "dev"}
+    said = {name: value for name, value in response.json().items() if value is not None}
+    assert said == told | {"revision": "unknown"}
 
 
 async def test_health_tells_the_bot_more(client):

@@ -1,71 +1,13 @@
-"""The wire between the bot and an agent: requests, events, how they are encoded. The one module the bot may import.
-
-Every turn emits events numbered from 1 (`seq`). A client that lost its connection asks again for the same `turn_id`
-with `after` set to the last number it has seen, and receives the rest: a turn id names one run, however often it is
-asked for.
-"""
+"""What a turn emits: numbered events, and how they are encoded."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-VERSION = 1
-"""Sent by both sides in `VERSION_HEADER`. A bot of version N also talks to agents of version N-1."""
-
-VERSION_HEADER = "X-Baal-Protocol"
-EVENT_STREAM = "text/event-stream"
-KEEPALIVE_SECONDS = 15
-"""A real event at least this often: the gateway before Aleph's machines drops SSE comments and cuts idle streams."""
-
-MAX_MESSAGE_CHARS = 200_000
-MAX_ID_CHARS = 128
-
-
-class Model(BaseModel):
-    """Base of everything on the wire: unknown fields are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Role(StrEnum):
-    """Who speaks to the agent."""
-
-    OWNER = "owner"
-    VISITOR = "visitor"
-
-
-class Person(Model):
-    """The person behind a message, as far as the agent may know them."""
-
-    id: str = Field(max_length=MAX_ID_CHARS)
-    name: str = Field(default="", max_length=256)
-    language: str = Field(default="", max_length=35)
-
-
-class ChatRequest(Model):
-    """Body of `POST /chat`. Only `message` and `chat_id` are required; without a `turn_id` the agent mints one.
-
-    `after` is the last event number already seen (0: all). `retry` runs a turn again that ended `interrupted` or in a
-    retryable error; the numbers of its events go on from where they stopped.
-    """
-
-    chat_id: str = Field(min_length=1, max_length=MAX_ID_CHARS)
-    message: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARS)
-    turn_id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_CHARS)
-    role: Role = Role.VISITOR
-    user: Person | None = None
-    after: int = Field(default=0, ge=0)
-    retry: bool = False
-
-
-class ChatReply(Model):
-    """Answer of `POST /chat` to a client that did not ask for an event stream."""
-
-    response: str
-    turn_id: str
+from agent.protocol.base import Model, ProtocolError
 
 
 class Usage(Model):
@@ -144,6 +86,27 @@ class Tool(Model):
     state: ToolState
 
 
+class File(Model):
+    """A file for the person: `GET /files/{chat_id}/{id}` has it."""
+
+    type: Literal["file"] = "file"
+    seq: int
+    id: str
+    name: str
+    media_type: str
+    size: int
+    caption: str = ""
+
+
+class Ask(Model):
+    """A question with ready answers, which ends the answer of this turn. The one chosen comes as the next message."""
+
+    type: Literal["ask"] = "ask"
+    seq: int
+    question: str
+    options: tuple[str, ...]
+
+
 class Failed(Model):
     """The turn ended without its full answer. `text` is written for the person; it never holds an exception."""
 
@@ -171,39 +134,9 @@ class KeepAlive(Model):
     seq: int
 
 
-Event = Annotated[Text | Restart | Notice | Tool | Failed | Done | KeepAlive, Field(discriminator="type")]
+Event = Annotated[Text | Restart | Notice | Tool | File | Ask | Failed | Done | KeepAlive, Field(discriminator="type")]
 Final = Failed | Done
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-
-
-class Health(Model):
-    """Answer of `GET /health`. Without the bearer secret the fields after `digest` are left out (null).
-
-    `release` is what its deployer calls it; `version` and `revision` (git) are baked into the image, `digest` is the
-    image's, as its engine knows it.
-    """
-
-    status: Literal["ok", "draining"]
-    agent_name: str
-    release: str
-    protocol: int = VERSION
-    version: str | None = None
-    revision: str | None = None
-    digest: str | None = None
-    model: str | None = None
-    running_turns: int | None = None
-    next_due: float | None = None
-
-
-class Refusal(Model):
-    """Body of every 4xx and 5xx: a stable `kind` and a text that tells the caller what to do."""
-
-    kind: str
-    text: str
-
-
-class ProtocolError(ValueError):
-    """The other side sent something that is not of this protocol. The text says what, without the payload."""
 
 
 def to_json(event: Event) -> str:
