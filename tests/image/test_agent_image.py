@@ -154,15 +154,16 @@ async def _gaps(box, version, turn):
     return [later - earlier for earlier, later in pairwise(times)]
 
 
-def test_bodies_have_a_limit_but_a_snapshot_does_not(box):
+def test_bodies_have_a_limit_but_files_and_snapshots_have_another(box):
     big = b"x" * 2_000_000
     refused = httpx.post(f"{box.url()}/chat", content=big, headers=AUTHORIZED)
     assert refused.status_code == 413
     assert refused.json()["kind"] == "too_large"
     assert refused.headers["Connection"] == "close"  # what is left of the body is not the next request
-    through = httpx.put(f"{box.url()}/snapshot", content=big, headers=AUTHORIZED)
-    assert through.headers[VERSION_HEADER]  # the agent itself answered
-    assert through.status_code != 413
+    for path in ("/snapshot", "/files/c/f"):
+        through = httpx.put(f"{box.url()}{path}", content=big, headers=AUTHORIZED)
+        assert through.headers[VERSION_HEADER]  # the agent itself answered
+        assert through.status_code != 413
 
 
 # -- configuration -------------------------------------------------------------------------------------------------
