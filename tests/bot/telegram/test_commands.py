@@ -20,6 +20,7 @@ from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Mo
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
+from bot.chat.files import Files
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import AgentOffline, DatabaseLost, LibertAIUnreachable
@@ -33,6 +34,7 @@ from bot.telegram.commands import register
 from bot.telegram.context import Context, Services
 from bot.telegram.inbox import Inbox
 from bot.telegram.keyboards import Verb
+from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import keys, load_texts
 from bot.telegram.transport import AiohttpRequest
 from tests.fakes.telegram_client import SimUser, TelegramDouble
@@ -174,7 +176,14 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             limits=limits,
             libertai=cast("LibertAI", libertai),
             tools=ToolPolicy(cast("LibertAI", libertai)),
-            turns=Turns(database, limits, users, agents, cast("Route", route)),
+            turns=Turns(
+                database,
+                limits,
+                users,
+                agents,
+                cast("Route", route),
+                files=Files(database, cast("Route", route), TelegramFiles(bot)),
+            ),
             fleet=cast("Fleet", fleet),
             inbox=Inbox(database, vault, chats, bot),
             wake=woken.append,
@@ -571,13 +580,11 @@ async def test_a_server_without_reactions_answers_all_the_same(desk: Desk, talki
     assert len(await desk.services.turns.open()) == 2
 
 
-async def test_stickers_and_files_to_an_agent_are_answered_and_cost_nothing(desk: Desk, talking: SimUser) -> None:
+async def test_a_sticker_to_an_agent_is_answered_and_costs_nothing(desk: Desk, talking: SimUser) -> None:
     await talking.sticker()
-    await talking.upload("notes.txt", b"notes", mime="text/plain")
     await desk.handle(times=1)
 
-    texts = [message.text for message in await said(talking)][-2:]
-    assert texts == ["Stickers, voice and files don't work here yet — send text."] * 2
+    assert await newest(talking) == "Stickers don't work here yet — send text, photo, voice or a file."
     assert (await desk.services.limits.today(talking.id)).used == 0
 
 
