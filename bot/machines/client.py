@@ -113,7 +113,7 @@ class AgentClient:
     async def get_file(self, door: Door, chat_id: str, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """A file that the agent made, piece by piece. `AgentOffline` also when it breaks off in the middle."""
         async with self._call(door, "GET", _file_path(chat_id, file_id)) as response:
-            yield response.content.iter_chunked(PIECE_BYTES)
+            yield _pieces(response)
 
     @asynccontextmanager
     async def _call(self, door: Door, method: str, path: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -140,6 +140,14 @@ class _Body:
         except Exception as error:
             self.error = error
             raise
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_chunked(PIECE_BYTES):
+            yield piece
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise AgentOffline(f"the file broke off: {type(error).__name__}") from error
 
 
 def _file_path(chat_id: str, file_id: str) -> str:

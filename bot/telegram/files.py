@@ -1,6 +1,7 @@
 """Send a chat what an agent made: fetched from the agent piece by piece, sent from disk, a picture where it is one."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,8 +15,11 @@ from telegram.ext import ExtBot
 
 from agent.protocol import MAX_FILE_BYTES
 from bot.errors import AgentBusy, AgentOffline, AgentRefused, FileLost
+from bot.log import line
 from bot.telegram.limiter import Priority
 from bot.telegram.render import clipped
+
+log = logging.getLogger(__name__)
 
 MAX_PHOTO_BYTES = 10_000_000
 MAX_CAPTION_UNITS = 1024
@@ -125,10 +129,20 @@ async def _copy(file: AgentFile, spool: IO[bytes]) -> None:
             size += len(piece)
             if size > MAX_FILE_BYTES:
                 raise FileLost("relay-file-too-large")
-            await asyncio.to_thread(spool.write, piece)
+            await _write(spool, piece)
     if not size:
         raise FileLost("relay-file-empty")
-    spool.flush()
+    await _write(spool, b"")
+
+
+async def _write(spool: IO[bytes], piece: bytes) -> None:
+    """And have it on disk: it is read there."""
+    try:
+        await asyncio.to_thread(spool.write, piece)
+        spool.flush()
+    except OSError as error:
+        log.error(line("no room for a file on its way", why=error.strerror))  # noqa: TRY400  said in full
+        raise FileLost("relay-file-lost") from error
 
 
 def _input(path: Path, name: str) -> InputFile:

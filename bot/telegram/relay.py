@@ -76,11 +76,20 @@ class Conversation:
 class Relay:
     """Shows turns, any number at a time."""
 
-    def __init__(self, bot: ExtBot[Any], limiter: Limiter, journal: Journal, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        bot: ExtBot[Any],
+        limiter: Limiter,
+        journal: Journal,
+        *,
+        clock: Clock | None = None,
+        sender: FileSender | None = None,
+    ) -> None:
         self._bot = bot
         self._limiter = limiter
         self._journal = journal
         self._clock = clock
+        self._sender = sender or FileSender(bot)
         self._active = 0
 
     async def show(self, conversation: Conversation, events: AsyncIterator[protocol.Event]) -> Outcome:
@@ -104,6 +113,7 @@ class Relay:
             bot=self._bot,
             limiter=self._limiter,
             clock=clock,
+            sender=self._sender,
             interval=lambda: edit_interval(self._active),
         )
         self._active += 1
@@ -124,6 +134,7 @@ class _Showing:
         bot: ExtBot[Any],
         limiter: Limiter,
         clock: Clock,
+        sender: FileSender,
         interval: Callable[[], float],
     ) -> None:
         self._bot = bot
@@ -135,7 +146,7 @@ class _Showing:
         self._answer = Answer(clock.time())
         self._wake = asyncio.Event()
         self._is_typing_over = asyncio.Event()
-        self._sender = FileSender(bot)
+        self._sender = sender
         # A turn shown before waits a moment, or its message would shrink to the first words and grow again.
         self._text_at = self._paid_until = clock.time() if len(pages) else -NEVER
         self._frame: _Frame | None = None
