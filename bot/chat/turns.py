@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from bot.store.models import Agent, Turn, TurnState, User
 
 MAX_WAITING = 3
 """Messages of a chat that may wait behind the one being answered."""
+KNOWN_REFUSED = 256
+"""Albums whose other parts need not be told the same. Forgotten by a restart: then it is said once more."""
 OPEN = (TurnState.QUEUED, TurnState.RUNNING)
 
 
@@ -59,13 +62,24 @@ class Turns:
         self._agents = agents
         self._route = route
         self._files = files
+        self._refused_albums: deque[str] = deque(maxlen=KNOWN_REFUSED)
 
     async def accept(self, ask: Ask) -> bool:
         """Take a message in and reserve one of the day's messages, in one transaction.
 
         False if this update was accepted before, or belongs to the same album as one that waits: that turn has it now.
-        `Refused` (`too-many-waiting`, `quota-used`) leaves nothing behind.
+        `Refused` (`too-many-waiting`, `quota-used`) leaves nothing behind, and is said once of an album.
         """
+        if ask.album and ask.album in self._refused_albums:
+            return False
+        try:
+            return await self._accept(ask)
+        except Refused:
+            if ask.album:
+                self._refused_albums.append(ask.album)
+            raise
+
+    async def _accept(self, ask: Ask) -> bool:
         turn = Turn(
             id=ask.turn_id,
             agent_id=ask.agent.id or 0,

@@ -198,6 +198,18 @@ async def test_parts_of_an_album_that_come_at_once_make_one_turn(turns, agent, c
     assert len(request.attachments) == MAX_ATTACHMENTS
 
 
+async def test_an_album_that_is_refused_is_refused_once(turns, agent, limits):
+    for number in range(1, 5):
+        await turns.accept(ask(agent, number))
+    with pytest.raises(Refused, match="too-many-waiting"):
+        await turns.accept(ask(agent, 5, album="a"))
+
+    assert not await turns.accept(ask(agent, 6, album="a"))
+    with pytest.raises(Refused, match="too-many-waiting"):
+        await turns.accept(ask(agent, 7))
+    assert (await limits.today(OLGA)).used == 4
+
+
 async def test_an_album_waits_for_its_rest(turns, agent, files, clock):
     await turns.accept(ask(agent, 1, album="a"))
     waiting = asyncio.create_task(turns.next(OLGA))

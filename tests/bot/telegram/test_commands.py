@@ -422,7 +422,7 @@ async def test_without_a_key_to_think_with_nothing_is_deployed_and_the_draft_is_
 
 def test_every_refusal_anywhere_has_its_words() -> None:
     source = "".join(path.read_text() for path in Path(bot.__file__).parent.rglob("*.py"))
-    hints = set(re.findall(r'Refused\(\s*"([a-z-]+)"', source))
+    hints = set(re.findall(r'(?:Refused|FileLost)\(\s*"([a-z-]+)"', source)) | {"file-too-big"}
 
     assert "quota-used" in hints
     assert hints <= keys(files(texts) / "en")
