@@ -41,6 +41,7 @@ from bot.store.vault import Vault
 from bot.telegram.application import Front, Updates, make_bot
 from bot.telegram.context import Services
 from bot.telegram.conversation import Conversations
+from bot.telegram.files import FileSender, emptied
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
@@ -125,7 +126,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     route = Route(people.agents, books, fleet, client)
     incoming = Files(database, route, TelegramFiles(bot))
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
-    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns), texts)
+    # Not in /tmp: in a container that is memory, and has room for one file.
+    sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
+    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns, sender=sender), texts)
     updates = Updates()
     services = Services(
         bot=bot,

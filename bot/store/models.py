@@ -245,7 +245,7 @@ class TurnFile(SQLModel, table=True):
     update_id: int = Field(sa_column=_telegram_id(primary_key=True))
     """The update that brought it: the same update never brings it twice."""
     turn_id: str = Field(index=True)
-    album: str = ""
+    album: str = Field(default="", index=True)
     """Telegram's id of the group of messages that it is one of."""
     file_id: str = ""
     """Empty: only the words of this part of an album are wanted, or the turn was answered."""

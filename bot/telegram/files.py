@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from telegram import InputFile, Message, ReplyParameters
-from telegram.error import BadRequest
+from telegram.error import BadRequest, TimedOut
 from telegram.ext import ExtBot
 
 from agent.protocol import MAX_FILE_BYTES
@@ -18,6 +19,7 @@ from bot.errors import AgentBusy, AgentOffline, AgentRefused, FileLost
 from bot.log import line
 from bot.telegram.limiter import Priority
 from bot.telegram.render import clipped
+from bot.telegram.transport import NOT_SENT
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ MAX_NAME_CHARS = 200
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
 PAUSES = (0.5, 2.0, 5.0)
 """Seconds between the tries to have a file from its agent."""
+READ_SECONDS, SLOWEST = 60.0, 200_000
+"""Patience with Telegram once it has a file; and bytes a second at which sending one is still waited for."""
 QUOTED = str.maketrans({'"': "'", "\\": "_", "/": "_"})
 """A name is sent between quotes."""
 CLOSED = "chat not found"
@@ -59,10 +63,11 @@ def why_not(size: int) -> str | None:
 
 
 class FileSender:
-    """Sends agents' files, in answers and unasked."""
+    """Sends agents' files, in answers and unasked. They are in `folder` meanwhile; None: the system's for such."""
 
-    def __init__(self, bot: ExtBot[Any], *, pauses: tuple[float, ...] = PAUSES) -> None:
+    def __init__(self, bot: ExtBot[Any], *, folder: Path | None = None, pauses: tuple[float, ...] = PAUSES) -> None:
         self._bot = bot
+        self._folder = folder
         self._pauses = pauses
 
     async def send(
@@ -80,20 +85,27 @@ class FileSender:
         """
         if key := why_not(file.size):
             raise FileLost(key)
-        with await asyncio.to_thread(tempfile.NamedTemporaryFile, "w+b", prefix="baal-file-") as spool:
+        with await _spool(self._folder) as spool:
             await self._fetch(file, spool)
             content = _input(Path(spool.name), file.name)
-            options = {
+            options: dict[str, Any] = {
                 "caption": _caption(file.caption),
                 "reply_parameters": reply,
                 "message_thread_id": thread_id,
                 "disable_notification": silent,
                 "rate_limit_args": Priority.FINAL,
+                "read_timeout": READ_SECONDS,
+                "write_timeout": READ_SECONDS + file.size / SLOWEST,
             }
             try:
                 return (await self._send(chat_id, file, content, options)).message_id
             except BadRequest as error:
                 if CLOSED in str(error).lower():
+                    raise
+                raise FileLost("relay-file-lost") from error
+            except TimedOut as error:
+                # It may have arrived. Again and again, the chat would fill with it.
+                if NOT_SENT in str(error):
                     raise
                 raise FileLost("relay-file-lost") from error
 
@@ -135,14 +147,33 @@ async def _copy(file: AgentFile, spool: IO[bytes]) -> None:
     await _write(spool, b"")
 
 
+def emptied(folder: Path) -> Path:
+    """The folder without what a bot that was killed has left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+async def _spool(folder: Path | None) -> IO[bytes]:
+    """A file that goes when it is closed."""
+    try:
+        return cast("IO[bytes]", await asyncio.to_thread(tempfile.NamedTemporaryFile, "w+b", dir=folder))
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> FileLost:
+    log.error(line("no room for a file on its way", why=error.strerror))
+    return FileLost("relay-file-lost")
+
+
 async def _write(spool: IO[bytes], piece: bytes) -> None:
     """And have it on disk: it is read there."""
     try:
         await asyncio.to_thread(spool.write, piece)
         spool.flush()
     except OSError as error:
-        log.error(line("no room for a file on its way", why=error.strerror))  # noqa: TRY400  said in full
-        raise FileLost("relay-file-lost") from error
+        raise _no_room(error) from error
 
 
 def _input(path: Path, name: str) -> InputFile:

@@ -270,21 +270,22 @@ class _Showing:
         final = self._answer.final
         is_again = isinstance(final, protocol.Failed) and (final.retryable or final.kind == protocol.ErrorKind.STOPPED)
         retry = self._button(Verb.RETRY) if is_again else None
-        pages = self._paged(self._finished(final), retry)
+        chunks = self._finished(final)
+        pages = self._paged(chunks, retry)
         await self._deliver(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         await self._deliver_extra(lambda: self._pages.cut(len(pages)))
         lost = self._pages.lost()
-        await self._attach_files()
+        await self._attach_files(with_answer=_deserves_file(chunks))
         if self._pages.lost() != lost:
             pages = self._paged(self._finished(final), retry)
             await self._deliver_extra(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         return Outcome(_ending(final), len(pages), final)
 
-    async def _attach_files(self) -> None:
-        """The agent's files in their order, then the answer itself if it deserves one."""
+    async def _attach_files(self, *, with_answer: bool) -> None:
+        """The agent's files in their order, then the answer itself."""
         for index, file in enumerate(self._answer.files):
             await self._deliver(partial(self._pages.attach, index, partial(self._send_file, file)))
-        if _deserves_file(self._rendered()):
+        if with_answer:
             index = len(self._answer.files)
             await self._deliver_extra(lambda: self._pages.attach(index, self._send_answer))
 

@@ -13,6 +13,7 @@ from yarl import URL
 
 _UNSET: Final = BaseRequest.DEFAULT_NONE
 _JSON = {"Content-Type": "application/json", "User-Agent": BaseRequest.USER_AGENT}
+NOT_SENT = "no connection to Telegram in time; the request was not sent"
 _PIECE_BYTES = 64 * 1024
 _FORM = {"User-Agent": BaseRequest.USER_AGENT}
 
@@ -112,7 +113,7 @@ def _in_ptbs_words() -> Iterator[None]:
         yield
     # `from None`: aiohttp's errors may quote the address, and with it the token.
     except aiohttp.ConnectionTimeoutError:
-        raise TimedOut("no connection to Telegram in time; the request was not sent") from None
+        raise TimedOut(NOT_SENT) from None
     except TimeoutError:
         raise TimedOut from None
     except (aiohttp.ClientError, OSError) as error:

@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from telegram.error import Forbidden
+from telegram.error import Forbidden, TelegramError, TimedOut
 from telegram.ext import ExtBot
 
 from agent.protocol import MAX_FILE_BYTES, Done, ErrorKind, Failed, File, Restart, Text
 from bot.errors import AgentOffline, AgentRefused, FileLost, NotDelivered
-from bot.telegram.files import AgentFile, FileSender
+from bot.telegram.files import AgentFile, FileSender, emptied
 from bot.telegram.limiter import Limiter
 from bot.telegram.relay import Conversation, Relay
 from bot.telegram.texts import load_texts
-from bot.telegram.transport import AiohttpRequest
+from bot.telegram.transport import NOT_SENT, AiohttpRequest
 from tests.bot.telegram.clock import HandClock
 from tests.bot.telegram.test_relay import Events, Memory, Stage
 from tests.fakes.telegram_client import TelegramDouble
@@ -299,3 +299,43 @@ async def test_a_person_who_blocked_the_bot_is_no_lost_file(stage, send):
 async def test_an_unknown_topic_is_a_lost_file_and_no_endless_try(stage, send):
     with pytest.raises(FileLost):
         await send(stage.agent.file("a.txt", b"x"), thread_id=77)
+
+
+class MuteBot:
+    """Telegram takes what is sent, as far as one knows, and does not answer."""
+
+    def __init__(self, error: TelegramError) -> None:
+        self.sent = 0
+        self._error = error
+
+    async def send_document(self, *_args: object, **_how: object) -> None:
+        self.sent += 1
+        raise self._error
+
+
+async def test_what_may_have_arrived_is_not_sent_again_and_what_did_not_is():
+    agent = Agent()
+    event = agent.file("a.txt", b"x")
+    for error, raised in ((TimedOut(), FileLost), (TimedOut(NOT_SENT), TimedOut)):
+        with pytest.raises(raised):
+            await FileSender(cast("Any", MuteBot(error))).send(5, agent_file(agent, event))
+
+
+async def test_what_a_killed_bot_left_on_its_way_is_removed_and_nothing_is_left_by_another(stage, tmp_path):
+    (tmp_path / "sending").mkdir()
+    (tmp_path / "sending" / "left").write_bytes(b"x")
+    folder = emptied(tmp_path / "sending")
+
+    await FileSender(stage.bot, folder=folder).send(5, agent_file(stage.agent, stage.agent.file("a.txt", b"x")))
+
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_full_disk_is_a_lost_file(stage, send, monkeypatch):
+    def full(*_args: object, **_how: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
+
+    with pytest.raises(FileLost):
+        await send(stage.agent.file("a.txt", b"x"))
