@@ -21,6 +21,7 @@ from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
+from bot.chat.files import Files
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import BadSettings, DatabaseLost
@@ -40,10 +41,12 @@ from bot.store.vault import Vault
 from bot.telegram.application import Front, Updates, make_bot
 from bot.telegram.context import Services
 from bot.telegram.conversation import Conversations
+from bot.telegram.files import FileSender, emptied
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
 from bot.telegram.relay import Relay
+from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import load_texts
 
 log = logging.getLogger(__name__)
@@ -120,8 +123,12 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
     fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
-    turns = Turns(database, people.limits, people.users, people.agents, Route(people.agents, books, fleet, client))
-    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns), texts)
+    route = Route(people.agents, books, fleet, client)
+    incoming = Files(database, route, TelegramFiles(bot))
+    turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
+    # Not in /tmp: in a container that is memory, and has room for one file.
+    sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
+    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns, sender=sender), texts)
     updates = Updates()
     services = Services(
         bot=bot,

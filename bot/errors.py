@@ -6,6 +6,7 @@ BaalError                   str() is for the log; never shown to a Telegram user
 ├── Undecryptable           a stored secret does not open with any key of BOT_ENCRYPTION_KEY
 ├── Refused                 the person cannot have this now; `hint` is the key of the text that says why
 ├── LibertAIUnreachable     the account or model service did not answer
+├── FileLost                a file cannot be fetched; `hint` is the key of the text that says why
 ├── NotDelivered            the end of an answer did not reach Telegram; show the turn again later
 ├── EventsEnded             an agent's events broke off without a final one; attach again
 ├── MachineError
@@ -47,6 +48,15 @@ class Refused(BaalError):
 
 class LibertAIUnreachable(BaalError):
     """The account or model service did not answer, or answered nonsense."""
+
+
+class FileLost(BaalError):
+    """A file cannot be fetched. `hint` names the text that says why; `may_heal`: another try may bring it."""
+
+    def __init__(self, hint: str, *, may_heal: bool = False) -> None:
+        super().__init__(hint)
+        self.hint = hint
+        self.may_heal = may_heal
 
 
 class NotDelivered(BaalError):
@@ -104,8 +114,10 @@ class AgentBusy(AgentError):
 
 
 class AgentRefused(AgentError):
-    """The agent refused the call; `kind` is the refusal's."""
+    """The agent refused the call; `kind` and `text` are the refusal's, `status` is HTTP's."""
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: str, text: str, *, status: int = 0) -> None:
         super().__init__(f"{kind}: {text}")
         self.kind = kind
+        self.text = text
+        self.status = status

@@ -144,6 +144,8 @@ class _Known(BaseModel):
     redirections: dict[str, str] = {}
     tools: dict[str, bool] = {}
     """Whether a model can call tools, of every text model in the catalogue, also those that are not offered."""
+    vision: dict[str, bool] = {}
+    """Likewise, whether it can look at images."""
 
 
 class LibertAI:
@@ -219,6 +221,10 @@ class LibertAI:
         """As the catalogue says of a model, also one that is not offered; None if it does not know it."""
         return (await self._fresh()).tools.get(await self.resolve(model_id))
 
+    async def can_see(self, model_id: str) -> bool | None:
+        """Whether a model can look at images, in the same way."""
+        return (await self._fresh()).vision.get(await self.resolve(model_id))
+
     async def _fresh(self) -> _Known:
         async with self._refreshing:
             if self._known is None or self._clock() >= self._fresh_until:
@@ -257,6 +263,7 @@ class LibertAI:
             models=models,
             redirections={one.old: one.new for one in prices.redirections},
             tools={one.id: one.capabilities.text.function_calling for one in prices.models if one.capabilities.text},
+            vision={one.id: one.capabilities.text.vision for one in prices.models if one.capabilities.text},
         )
 
     async def _last_known(self) -> _Known:

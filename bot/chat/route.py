@@ -1,13 +1,14 @@
 """From an agent to the door it answers at, and what is called there."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 
 from agent import protocol
 from bot.accounts.agents import Agents
 from bot.errors import AgentOffline
 from bot.fleet.books import Books
 from bot.fleet.fleet import Fleet
-from bot.machines.client import AgentClient, Door
+from bot.machines.client import AgentClient, Door, Upload
 from bot.store.models import Phase
 
 READY_SECONDS = 300.0
@@ -35,6 +36,18 @@ class Route:
     async def forget(self, agent_id: int, chat_id: str) -> None:
         """`AgentClient.forget` of this agent."""
         await self._client.forget(await self._door(agent_id), chat_id)
+
+    async def put_file(
+        self, agent_id: int, chat_id: str, file: Upload, content: AsyncIterable[bytes]
+    ) -> protocol.Attachment:
+        """`AgentClient.put_file` of this agent."""
+        return await self._client.put_file(await self._door(agent_id), chat_id, file, content)
+
+    @asynccontextmanager
+    async def get_file(self, agent_id: int, chat_id: str, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """`AgentClient.get_file` of this agent."""
+        async with self._client.get_file(await self._door(agent_id), chat_id, file_id) as content:
+            yield content
 
     async def is_up(self, agent_id: int) -> bool:
         """It answers its health check, with its secret."""

@@ -1,7 +1,10 @@
 """A message to its reply: accepted once, run once, attached to again after every kind of break."""
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,7 @@ from agent import protocol
 from bot.accounts.agents import Agents
 from bot.accounts.limits import Limits
 from bot.accounts.users import Users
+from bot.chat.files import NO_WORDS, Files, Incoming
 from bot.chat.route import Route
 from bot.chat.run import AgentDown, Run
 from bot.errors import Refused
@@ -21,6 +25,8 @@ from bot.store.models import Agent, Turn, TurnState, User
 
 MAX_WAITING = 3
 """Messages of a chat that may wait behind the one being answered."""
+KNOWN_REFUSED = 256
+"""Albums whose other parts need not be told the same. Forgotten by a restart: then it is said once more."""
 OPEN = (TurnState.QUEUED, TurnState.RUNNING)
 
 
@@ -34,6 +40,9 @@ class Ask:
     message_id: int
     message: str
     update_id: int
+    file: Incoming | None = None
+    album: str = ""
+    """Telegram's id of the messages that were sent as one: they are one turn."""
 
     @property
     def turn_id(self) -> str:
@@ -44,18 +53,33 @@ class Ask:
 class Turns:
     """Rows of `turn`, and the runs behind them."""
 
-    def __init__(self, database: Database, limits: Limits, users: Users, agents: Agents, route: Route) -> None:
+    def __init__(
+        self, database: Database, limits: Limits, users: Users, agents: Agents, route: Route, *, files: Files
+    ) -> None:
         self._database = database
         self._limits = limits
         self._users = users
         self._agents = agents
         self._route = route
+        self._files = files
+        self._refused_albums: deque[str] = deque(maxlen=KNOWN_REFUSED)
 
     async def accept(self, ask: Ask) -> bool:
         """Take a message in and reserve one of the day's messages, in one transaction.
 
-        False if this update was accepted before. `Refused` (`too-many-waiting`, `quota-used`) leaves nothing behind.
+        False if this update was accepted before, or belongs to the same album as one that waits: that turn has it now.
+        `Refused` (`too-many-waiting`, `quota-used`) leaves nothing behind, and is said once of an album.
         """
+        if ask.album and ask.album in self._refused_albums:
+            return False
+        try:
+            return await self._accept(ask)
+        except Refused:
+            if ask.album:
+                self._refused_albums.append(ask.album)
+            raise
+
+    async def _accept(self, ask: Ask) -> bool:
         turn = Turn(
             id=ask.turn_id,
             agent_id=ask.agent.id or 0,
@@ -67,12 +91,16 @@ class Turns:
         )
         async with self._database.transaction() as transaction:
             await self._lock(transaction, ask.chat_id)
+            if ask.album and await self._join(transaction, ask):
+                return False
             insert = self._database.insert_new(Turn, turn.model_dump())
             # Not by `rowcount`: of an INSERT on Postgres it is unknown.
             if (await transaction.execute(insert.returning(col(Turn.id)))).first() is None:
                 return False
             await self._check_waiting(transaction, ask.chat_id)
             await self._reserve(transaction, turn.id, turn.user_id, turn.agent_id)
+            if ask.file or ask.album:
+                await self._files.add(transaction, turn.id, ask.update_id, ask.file, ask.album)
         return True
 
     async def open(self) -> list[Turn]:
@@ -82,14 +110,12 @@ class Turns:
             return list(await session.exec(query))
 
     async def next(self, chat_id: int) -> Turn | None:
-        """The chat's oldest turn that is not over, now marked as running."""
-        async with self._database.session() as session:
-            await self._lock(await session.connection(), chat_id)
-            query = select(Turn).where(col(Turn.chat_id) == chat_id, col(Turn.state).in_(OPEN))
-            turn = (await session.exec(query.order_by(col(Turn.sequence)).limit(1))).first()
-            if turn:
-                turn.state = TurnState.RUNNING
-            return turn
+        """The chat's oldest turn that is not over, now marked as running. The rest of an album is waited for."""
+        while True:
+            turn, wait = await self._take(chat_id)
+            if not wait:
+                return turn
+            await asyncio.sleep(wait)
 
     async def count_open(self, chat_id: int) -> int:
         """How many of the chat's turns are not over."""
@@ -116,6 +142,8 @@ class Turns:
             changed = await transaction.execute(change.values(**over))
             if changed.rowcount and not is_charged and turn.charged_day:
                 await self._limits.give_back(transaction, turn.user_id, turn.charged_day)
+            if answered:
+                await self._files.forget(transaction, turn.id)
 
     async def stop(self, chat_id: int, turn_id: str | None = None) -> bool:
         """Stop the turn that runs in this chat (if it is this one); False if none does."""
@@ -137,14 +165,20 @@ class Turns:
                 col(Turn.id) == turn_id, col(Turn.chat_id) == chat_id, col(Turn.state) == TurnState.FAILED
             )
             again = change.values(state=TurnState.QUEUED, retry=True, charged_day=None)
-            row = (await transaction.execute(again.returning(col(Turn.user_id), col(Turn.agent_id)))).first()
+            kept = again.returning(col(Turn.user_id), col(Turn.agent_id), col(Turn.answer_ids))
+            row = (await transaction.execute(kept)).first()
             if row:
                 await self._reserve(transaction, turn_id, row.user_id, row.agent_id)
+                await self._begin_anew(transaction, turn_id, row.answer_ids)
         return row is not None
 
     async def forget(self, chat_id: int, agent: Agent) -> None:
         """The conversation of this chat with the agent starts over."""
         await self._route.forget(agent.id or 0, str(chat_id))
+
+    def file(self, turn: Turn, file_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A file of the turn's answer, piece by piece, from its agent."""
+        return self._route.get_file(turn.agent_id, str(turn.chat_id), file_id)
 
     async def agents_lately(self, chat_id: int) -> int:
         """How many agents this chat wrote to in the last 24 hours."""
@@ -165,6 +199,37 @@ class Turns:
         joined = ",".join(map(str, message_ids))
         async with self._database.transaction() as transaction:
             await transaction.execute(update(Turn).where(col(Turn.id) == turn_id).values(answer_ids=joined))
+
+    async def _take(self, chat_id: int) -> tuple[Turn | None, float]:
+        """The turn to run now; or how many seconds to wait for it first."""
+        async with self._database.session() as session:
+            connection = await session.connection()
+            await self._lock(connection, chat_id)
+            query = select(Turn).where(col(Turn.chat_id) == chat_id, col(Turn.state).in_(OPEN))
+            turn = (await session.exec(query.order_by(col(Turn.sequence)).limit(1))).first()
+            if turn is None:
+                return None, 0
+            if turn.state is TurnState.QUEUED and (wait := await self._files.incomplete_for(connection, turn.id)):
+                return None, wait
+            turn.state = TurnState.RUNNING
+            return turn, 0
+
+    async def _join(self, transaction: AsyncConnection, ask: Ask) -> bool:
+        """Add a part of an album to the turn that has the others, if that did not begin yet."""
+        waiting = await self._files.album(transaction, ask.chat_id, ask.update_id, ask.album)
+        if waiting is None:
+            return False
+        if not waiting.is_known:
+            await self._files.add(transaction, waiting.turn_id, ask.update_id, ask.file, ask.album)
+            words = "\n".join(part for part in (waiting.message, ask.message) if part)
+            await transaction.execute(update(Turn).where(col(Turn.id) == waiting.turn_id).values(message=words))
+        return True
+
+    async def _begin_anew(self, transaction: AsyncConnection, turn_id: str, answer_ids: str) -> None:
+        """What is run again sends its own files; the agent may have lost those that it was given."""
+        texts = ",".join(part for part in answer_ids.split(",") if part and int(part) > 0)
+        await transaction.execute(update(Turn).where(col(Turn.id) == turn_id).values(answer_ids=texts))
+        await self._files.carry_again(transaction, turn_id)
 
     async def _lock(self, transaction: AsyncConnection, chat_id: int) -> None:
         # What is counted or chosen among a chat's turns stays so until it is acted on.
@@ -191,11 +256,13 @@ class Turns:
     async def _request(self, turn: Turn, after: int, *, retry: bool) -> protocol.ChatRequest:
         agent, user = await self._agents.get(turn.agent_id), await self._users.get(turn.user_id)
         is_owner = agent is not None and agent.owner_id == turn.user_id
+        role = protocol.Role.OWNER if is_owner else protocol.Role.VISITOR
         return protocol.ChatRequest(
             chat_id=str(turn.chat_id),
             turn_id=turn.id,
-            message=turn.message,
-            role=protocol.Role.OWNER if is_owner else protocol.Role.VISITOR,
+            message=turn.message or NO_WORDS,
+            attachments=await self._files.carried(turn, role),
+            role=role,
             user=protocol.Person(
                 id=str(turn.user_id), name=user.name if user else "", language=user.language if user else ""
             ),

@@ -214,4 +214,6 @@ class Converger:
             context_tokens=self._inference.context_tokens,
             max_tokens=self._inference.max_tokens,
             tools=await self._tools.decide(model),
+            # An image that a model cannot read breaks its conversation: only where somebody says that it can.
+            vision=await self._libertai.can_see(model) or False,
         )

@@ -1,7 +1,7 @@
 """Speak `agent.protocol` to agents over one long-lived pool of connections."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,12 +12,15 @@ import aiohttp
 from pydantic import SecretStr, ValidationError
 
 from agent import protocol
+from agent.protocol import Attachment
 from bot.errors import AgentBusy, AgentOffline, AgentRefused
 
 CONNECT_SECONDS = 5
 SILENCE_SECONDS = 3 * protocol.KEEPALIVE_SECONDS
 """An agent sends an event at least every 15 s; a stream silent for three times that is dead."""
 CONNECTIONS = 512
+PIECE_BYTES = 64 * 1024
+"""Of a file, in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class Door:
 
     url: str
     secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """How a file is announced to the agent. `name` is a stranger's: the agent makes it safe."""
+
+    id: str
+    name: str
+    media_type: str
+    role: protocol.Role
 
 
 class AgentClient:
@@ -77,6 +90,31 @@ class AgentClient:
         async with self._call(door, "DELETE", f"/chat/{quote(chat_id, safe='')}"):
             return
 
+    async def put_file(self, door: Door, chat_id: str, file: Upload, content: AsyncIterable[bytes]) -> Attachment:
+        """Store a file of a person's with the agent; the same id again replaces it. What `content` raises passes on.
+
+        `AgentRefused` also where it takes no such file (413) or has no room (507); its text is for the person.
+        """
+        query = {"name": file.name, "role": file.role.value, "media_type": file.media_type}
+        body = _Body(content)
+        try:
+            async with self._call(
+                door, "PUT", _file_path(chat_id, file.id), params=query, data=aiter(body)
+            ) as response:
+                return Attachment.model_validate_json(await response.read())
+        except ValidationError as error:
+            raise AgentRefused("bad_attachment", "its answer to a file is not of this protocol") from error
+        except AgentOffline:
+            if body.error is not None:
+                raise body.error from None
+            raise
+
+    @asynccontextmanager
+    async def get_file(self, door: Door, chat_id: str, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A file that the agent made, piece by piece. `AgentOffline` also when it breaks off in the middle."""
+        async with self._call(door, "GET", _file_path(chat_id, file_id)) as response:
+            yield _pieces(response)
+
     @asynccontextmanager
     async def _call(self, door: Door, method: str, path: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = kwargs.pop("headers", {}) | {"Authorization": f"Bearer {door.secret.get_secret_value()}"}
@@ -88,13 +126,41 @@ class AgentClient:
             raise AgentOffline(f"{method} {path.split('/')[1]}: {type(error).__name__}") from error
 
 
+class _Body:
+    """What is being sent, and why it could not be read to its end: aiohttp only says that the connection broke."""
+
+    def __init__(self, content: AsyncIterable[bytes]) -> None:
+        self._content = content
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._content:
+                yield piece
+        except Exception as error:
+            self.error = error
+            raise
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_chunked(PIECE_BYTES):
+            yield piece
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise AgentOffline(f"the file broke off: {type(error).__name__}") from error
+
+
+def _file_path(chat_id: str, file_id: str) -> str:
+    return f"/files/{quote(chat_id, safe='')}/{quote(file_id, safe='')}"
+
+
 async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status < HTTPStatus.BAD_REQUEST:
         return
     refusal = _refusal(await response.read(), response.status)
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
         raise AgentBusy(f"{refusal.kind}: {refusal.text}")
-    raise AgentRefused(refusal.kind, refusal.text)
+    raise AgentRefused(refusal.kind, refusal.text, status=response.status)
 
 
 def _refusal(body: bytes, status: int) -> protocol.Refusal:

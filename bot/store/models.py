@@ -237,6 +237,28 @@ class Turn(SQLModel, table=True):
     created_at: float = Field(default_factory=time.time)
 
 
+class TurnFile(SQLModel, table=True):
+    """A file that came with a person's message: where Telegram has it, and what the agent called it once it had it."""
+
+    __tablename__ = "turn_file"
+
+    update_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    """The update that brought it: the same update never brings it twice."""
+    turn_id: str = Field(index=True)
+    album: str = Field(default="", index=True)
+    """Telegram's id of the group of messages that it is one of."""
+    file_id: str = ""
+    """Empty: only the words of this part of an album are wanted, or the turn was answered."""
+    key: str = ""
+    """Its id on the agent."""
+    name: str = ""
+    media_type: str = ""
+    size: int = Field(default=0, sa_type=BigInteger)
+    stored: str = ""
+    """The agent's answer (`protocol.Attachment` as JSON), once it has the file."""
+    added_at: float = Field(default_factory=time.time)
+
+
 class DailyUsage(SQLModel, table=True):
     """Free messages of a person on a day (UTC, ISO)."""
 

@@ -27,6 +27,8 @@ class Answer:
     """When there was first anything to show."""
     heard_at: float = 0.0
     final: protocol.Final | None = None
+    files: list[protocol.File] = field(default_factory=list)
+    """For the person, in the order in which they came."""
 
     def __post_init__(self) -> None:
         self.heard_at = self.started
@@ -46,9 +48,13 @@ class Answer:
             case protocol.Restart():
                 self.parts, self.chars, self.notice = [], 0, None
                 self.doing.clear()
+                self.files.clear()
                 self.version += 1
             case protocol.Tool():
                 self._do(event, now)
+            case protocol.File():
+                self.files.append(event)
+                self.heard_at = now
             case protocol.Notice():
                 self.notice = event.text
                 self._note(now)

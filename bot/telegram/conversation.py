@@ -10,7 +10,7 @@ from bot.accounts.agents import Agents
 from bot.accounts.users import Users
 from bot.chat.run import AgentDown
 from bot.chat.turns import Turns
-from bot.errors import AgentError, AgentOffline, AgentRefused, NotDelivered
+from bot.errors import AgentError, AgentOffline, AgentRefused, NotDelivered, Refused
 from bot.log import line
 from bot.store.models import Agent, Turn, Wanted
 from bot.telegram.ordering import Lanes
@@ -74,6 +74,7 @@ class Conversations:
             reply_to=turn.message_id if is_one_of_several else None,
             speech=speech,
             header=f"{agent.name} ·" if agent and talks_to_several else None,
+            open_file=lambda file_id: self._turns.file(turn, file_id),
         )
 
     async def _finish(self, turn: Turn, outcome: Outcome, seen: int) -> None:
@@ -108,6 +109,9 @@ class Events:
         except AgentOffline as error:
             log.warning(line("agent offline", turn=self._turn.id, agent=self._turn.agent_id, why=error))
             yield self._failed(protocol.ErrorKind.UNREACHABLE, "agent-offline", retryable=True)
+        except Refused as refusal:
+            said = self._speech.plain(refusal.hint, **refusal.values)
+            yield protocol.Failed(seq=self.seen, kind=protocol.ErrorKind.INTERNAL, text=said, retryable=True)
         except AgentRefused as error:
             log.warning(line("agent refused", turn=self._turn.id, agent=self._turn.agent_id, why=error))
             yield self._failed(protocol.ErrorKind.INTERNAL, "agent-refused", retryable=True)

@@ -1,7 +1,7 @@
 """Make the messages of one answer look as they should: send what is new, edit what changed, leave the rest alone."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ class Journal(Protocol):
     """Where the Telegram messages of a turn's answer stand, in order, so that a restarted bot edits the same ones.
 
     A file that was sent with the answer stands there as its message id with a minus: it is never edited or deleted.
+    The files stand in their order; 0 is one that could not be sent.
     """
 
     async def messages(self, turn_id: str) -> list[int]: ...
@@ -58,7 +59,7 @@ class Pages:
         self._turn_id = turn_id
         self._reply_to = reply_to
         self._ids = [message_id for message_id in recorded if message_id > 0]
-        self._files = [message_id for message_id in recorded if message_id < 0]
+        self._files = [message_id for message_id in recorded if message_id <= 0]
         self._shown: list[Page | None] = [None] * len(self._ids)
 
     def __len__(self) -> int:
@@ -80,20 +81,18 @@ class Pages:
             self._shown.pop()
             await self._record()
 
-    async def attach(self, content: bytes, filename: str, caption: str) -> None:
-        """Send a file after the messages, once."""
-        if self._files:
+    async def attach(self, index: int, send: Callable[[ReplyParameters | None], Awaitable[int | None]]) -> None:
+        """Have the file with this index sent after the messages, once; `send` answers None where it cannot be."""
+        if index < len(self._files):
             return
-        message = await self._bot.send_document(
-            self._chat_id,
-            content,
-            filename=filename,
-            caption=caption,
-            disable_notification=True,
-            rate_limit_args=Priority.FINAL,
-        )
-        self._files.append(-message.message_id)
+        is_first = not self._ids and not any(self._files)
+        message_id = await send(self._reply() if is_first else None)
+        self._files.append(-(message_id or 0))
         await self._record()
+
+    def lost(self) -> set[int]:
+        """The indexes of files that could not be sent."""
+        return {index for index, message_id in enumerate(self._files) if not message_id}
 
     async def _send(self, page: Page, priority: Priority) -> None:
         try:

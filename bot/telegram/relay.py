@@ -3,31 +3,33 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from telegram import InlineKeyboardMarkup
+from telegram import InlineKeyboardMarkup, ReplyParameters
 from telegram.constants import ChatAction, MessageEntityType
 from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError
 from telegram.ext import ExtBot
 
 from agent import protocol
-from bot.errors import EventsEnded, NotDelivered
+from bot.errors import EventsEnded, FileLost, NotDelivered
 from bot.log import line
 from bot.telegram.answer import NEVER, SILENT_AFTER, Answer
+from bot.telegram.files import AgentFile, FileSender, OpenFile, why_not
 from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.limiter import Clock, Dropped, Limiter, Priority, edit_interval
 from bot.telegram.pages import Journal, Page, Pages
-from bot.telegram.render import Chunk, plain, render, stack, utf16_length
+from bot.telegram.render import Chunk, clipped, one_line, plain, render, stack, utf16_length
 from bot.telegram.texts import Speech
 
 log = logging.getLogger(__name__)
 
 _FIRST_CHARS, _FIRST_SECONDS = 40, 1.5
 _TYPING_EVERY, _TYPING_AT_MOST = 4.0, 300.0
-_HEADER_UNITS, _STATUS_UNITS, _REASON_UNITS = 90, 100, 1_000
+_HEADER_UNITS, _STATUS_UNITS, _REASON_UNITS, _NAME_UNITS = 90, 100, 1_000, 60
 _PAGE_UNITS, _PAGE_ENTITIES = 3_900, 97  # with the header and the status, and what separates them, within the limits
 _FILE_PAGES, _FILE_CODE = 3, 8_000
 _FILE_NAME = "answer.md"
@@ -62,6 +64,8 @@ class Conversation:
     reply_to: int | None
     speech: Speech
     header: str | None = None
+    open_file: OpenFile | None = None
+    """Where the files of the answer are; None: there is no agent to have any."""
 
     @property
     def is_streamed(self) -> bool:
@@ -72,11 +76,20 @@ class Conversation:
 class Relay:
     """Shows turns, any number at a time."""
 
-    def __init__(self, bot: ExtBot[Any], limiter: Limiter, journal: Journal, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        bot: ExtBot[Any],
+        limiter: Limiter,
+        journal: Journal,
+        *,
+        clock: Clock | None = None,
+        sender: FileSender | None = None,
+    ) -> None:
         self._bot = bot
         self._limiter = limiter
         self._journal = journal
         self._clock = clock
+        self._sender = sender or FileSender(bot)
         self._active = 0
 
     async def show(self, conversation: Conversation, events: AsyncIterator[protocol.Event]) -> Outcome:
@@ -100,6 +113,7 @@ class Relay:
             bot=self._bot,
             limiter=self._limiter,
             clock=clock,
+            sender=self._sender,
             interval=lambda: edit_interval(self._active),
         )
         self._active += 1
@@ -120,6 +134,7 @@ class _Showing:
         bot: ExtBot[Any],
         limiter: Limiter,
         clock: Clock,
+        sender: FileSender,
         interval: Callable[[], float],
     ) -> None:
         self._bot = bot
@@ -131,6 +146,7 @@ class _Showing:
         self._answer = Answer(clock.time())
         self._wake = asyncio.Event()
         self._is_typing_over = asyncio.Event()
+        self._sender = sender
         # A turn shown before waits a moment, or its message would shrink to the first words and grow again.
         self._text_at = self._paid_until = clock.time() if len(pages) else -NEVER
         self._frame: _Frame | None = None
@@ -253,15 +269,48 @@ class _Showing:
         self._is_typing_over.set()
         final = self._answer.final
         is_again = isinstance(final, protocol.Failed) and (final.retryable or final.kind == protocol.ErrorKind.STOPPED)
+        retry = self._button(Verb.RETRY) if is_again else None
         chunks = self._finished(final)
-        pages = self._paged(chunks, self._button(Verb.RETRY) if is_again else None)
+        pages = self._paged(chunks, retry)
         await self._deliver(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         await self._deliver_extra(lambda: self._pages.cut(len(pages)))
-        if _deserves_file(chunks):
-            caption = self._conversation.speech.plain("relay-file")
-            content = self._answer.text.encode("utf-8", "replace")
-            await self._deliver_extra(lambda: self._pages.attach(content, _FILE_NAME, caption))
+        lost = self._pages.lost()
+        await self._attach_files(with_answer=_deserves_file(chunks))
+        if self._pages.lost() != lost:
+            pages = self._paged(self._finished(final), retry)
+            await self._deliver_extra(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         return Outcome(_ending(final), len(pages), final)
+
+    async def _attach_files(self, *, with_answer: bool) -> None:
+        """The agent's files in their order, then the answer itself."""
+        for index, file in enumerate(self._answer.files):
+            await self._deliver(partial(self._pages.attach, index, partial(self._send_file, file)))
+        if with_answer:
+            index = len(self._answer.files)
+            await self._deliver_extra(lambda: self._pages.attach(index, self._send_answer))
+
+    async def _send_file(self, event: protocol.File, reply: ReplyParameters | None) -> int | None:
+        open_file = self._conversation.open_file
+        if open_file is None or why_not(event.size):
+            return None
+        file = AgentFile(event.name, event.media_type, event.size, lambda: open_file(event.id), event.caption)
+        try:
+            return await self._sender.send(self._conversation.chat_id, file, reply=reply)
+        except FileLost as error:
+            log.warning(line("file not sent", turn=self._conversation.turn_id, why=error))
+            return None
+
+    async def _send_answer(self, reply: ReplyParameters | None) -> int:
+        message = await self._bot.send_document(
+            self._conversation.chat_id,
+            self._answer.text.encode("utf-8", "replace"),
+            filename=_FILE_NAME,
+            caption=self._conversation.speech.plain("relay-file"),
+            disable_notification=True,
+            reply_parameters=reply,
+            rate_limit_args=Priority.FINAL,
+        )
+        return message.message_id
 
     async def _deliver(self, step: Callable[[], Awaitable[None]]) -> None:
         """Try until Telegram took it; the limiter waits after a 429.
@@ -298,17 +347,28 @@ class _Showing:
         chunks = self._rendered()
         if not status:
             return chunks
-        shown = plain(_clipped(status, _STATUS_UNITS), MessageEntityType.ITALIC)
+        shown = plain(clipped(status, _STATUS_UNITS), MessageEntityType.ITALIC)
         return [*chunks[:-1], stack([*chunks[-1:], shown], "\n\n")]
 
     def _finished(self, final: protocol.Final | None) -> list[Chunk]:
         chunks = self._rendered()
-        ending = self._last_line(final, is_empty=not chunks)
-        if ending is None:
-            return chunks
-        if chunks and utf16_length(chunks[-1].text) + 2 + utf16_length(ending.text) <= _PAGE_UNITS:
-            return [*chunks[:-1], stack([chunks[-1], ending], "\n\n")]
-        return [*chunks, ending]
+        endings = [self._last_line(final, is_empty=not chunks and not self._answer.files), *self._missing_files()]
+        for ending in endings:
+            if ending is None:
+                continue
+            if chunks and utf16_length(chunks[-1].text) + 2 + utf16_length(ending.text) <= _PAGE_UNITS:
+                chunks = [*chunks[:-1], stack([chunks[-1], ending], "\n\n")]
+            else:
+                chunks = [*chunks, ending]
+        return chunks
+
+    def _missing_files(self) -> Iterator[Chunk]:
+        """A line for each file that the person does not get."""
+        say, lost = self._conversation.speech.plain, self._pages.lost()
+        for index, file in enumerate(self._answer.files):
+            if index in lost:
+                key = why_not(file.size) or "relay-file-lost"
+                yield plain(say(key, name=one_line(file.name, _NAME_UNITS), size=f"{file.size / 1e6:.1f}"))
 
     def _last_line(self, final: protocol.Final | None, *, is_empty: bool) -> Chunk | None:
         speech = self._conversation.speech
@@ -316,12 +376,12 @@ class _Showing:
             return plain(speech.plain("relay-empty")) if is_empty else None
         if final.kind == protocol.ErrorKind.STOPPED:
             return plain(speech.plain("relay-stopped"))
-        return plain(speech.plain("relay-failed", reason=_clipped(final.text, _REASON_UNITS)))
+        return plain(speech.plain("relay-failed", reason=clipped(final.text, _REASON_UNITS)))
 
     def _paged(self, chunks: list[Chunk], button: InlineKeyboardMarkup | None) -> list[Page]:
         header = self._conversation.header
         if header and chunks:
-            title = plain(_clipped(header, _HEADER_UNITS), MessageEntityType.BOLD)
+            title = plain(clipped(header, _HEADER_UNITS), MessageEntityType.BOLD)
             chunks = [stack([title, chunks[0]], "\n"), *chunks[1:]]
         return [Page(chunk, button if chunk is chunks[-1] else None) for chunk in chunks]
 
@@ -363,7 +423,3 @@ def _is_unreachable(error: TelegramError) -> bool:
 def _deserves_file(chunks: list[Chunk]) -> bool:
     code = sum(entity.length for chunk in chunks for entity in chunk.entities if entity.type == MessageEntityType.PRE)
     return len(chunks) > _FILE_PAGES or code > _FILE_CODE
-
-
-def _clipped(text: str, units: int) -> str:
-    return text.encode("utf-16-le", "replace")[: 2 * units].decode("utf-16-le", "ignore")

@@ -124,6 +124,11 @@ def utf16_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
+def clipped(text: str, units: int) -> str:
+    """Cut at so many UTF-16 units, never inside a character."""
+    return text.encode("utf-16-le", "replace")[: 2 * units].decode("utf-16-le", "ignore")
+
+
 def _moved(entity: MessageEntity, by: int) -> MessageEntity:
     return MessageEntity(entity.type, entity.offset + by, entity.length, url=entity.url, language=entity.language)
 

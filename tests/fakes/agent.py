@@ -4,11 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from litestar import Litestar, get, post
-from litestar.params import JSONBody
+from litestar import Litestar, Request, Response, get, post, put
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
-from agent.protocol import EVENT_STREAM, ChatRequest, Event, Final, Health, to_json, to_sse
+from agent.protocol import (
+    EVENT_STREAM,
+    MAX_FILE_BYTES,
+    Attachment,
+    ChatRequest,
+    Event,
+    Final,
+    Health,
+    Refusal,
+    Role,
+    to_json,
+    to_sse,
+)
 from bot.machines.engine import Inspection, RunState, Spec
 from bot.machines.provider import Place
 from tests.fakes.libertai_serving import Serving
@@ -25,7 +37,16 @@ class AgentDouble:
         self._said: dict[str, list[Event]] = {}
         self._news = asyncio.Event()
         self._cuts = 0
-        self._serving = Serving(Litestar([self._health(), self._chat()], openapi_config=None, logging_config=None))
+        self.files: dict[tuple[str, str], bytes] = {}
+        """Content by chat and id: what it was given, and what a test says that it made."""
+        self.given: list[tuple[str, Attachment, Role]] = []
+        """Every file that it was given, by chat."""
+        self.refusals: list[tuple[int, Refusal]] = []
+        """Status and body of the answers to the next files that it is given."""
+        handlers = [self._health(), self._chat(), self._put_file(), self._get_file()]
+        self._serving = Serving(
+            Litestar(handlers, openapi_config=None, logging_config=None, request_max_body_size=MAX_FILE_BYTES)
+        )
         self.url = self._serving.url
 
     async def start(self) -> None:
@@ -86,6 +107,39 @@ class AgentDouble:
             return Stream(self._follow(data), media_type=EVENT_STREAM)
 
         return chat
+
+    def _put_file(self) -> Any:
+        @put("/files/{chat_id:str}/{file_id:str}")
+        async def put_file(
+            request: Request[Any, Any, Any],
+            chat_id: FromPath[str],
+            file_id: FromPath[str],
+            *,
+            name: FromQuery[str],
+            role: FromQuery[Role],
+            media_type: FromQuery[str],
+        ) -> Response[Attachment] | Response[Refusal]:
+            content = b"".join([piece async for piece in request.stream()])
+            if self.refusals:
+                status, refusal = self.refusals.pop(0)
+                return Response(refusal, status_code=status)
+            path = f"inbox/{file_id}"
+            kept = Attachment(id=file_id, name=name, media_type=media_type, size=len(content), path=path)
+            self.given.append((chat_id, kept, role))
+            self.files[chat_id, file_id] = content
+            return Response(kept)
+
+        return put_file
+
+    def _get_file(self) -> Any:
+        @get("/files/{chat_id:str}/{file_id:str}")
+        async def get_file(chat_id: FromPath[str], file_id: FromPath[str]) -> Response[bytes] | Response[Refusal]:
+            content = self.files.get((chat_id, file_id))
+            if content is None:
+                return Response(Refusal(kind="no_file", text="There is no such file."), status_code=404)
+            return Response(content, media_type="application/octet-stream")
+
+        return get_file
 
 
 class AgentDoubleEngine:

@@ -142,6 +142,14 @@ class TelegramSim:
     async def switch_on(self, feature: Feature) -> None:
         await self.ask("POST", "/switch", json={"feature": feature, "status": None})
 
+    async def lose_file(self, file_id: str) -> None:
+        """Telegram no longer has it: the bot cannot fetch it."""
+        await self.ask("DELETE", f"/files/{file_id}")
+
+    async def content(self, file_id: str) -> bytes:
+        """What a person gets who saves the file."""
+        return (await self._http.get(f"/sim/files/{file_id}")).raise_for_status().content
+
     async def strict_rate(self, *, on: bool = True) -> None:
         await self.ask("POST", "/rate", json={"strict": on})
 
@@ -245,12 +253,24 @@ class SimUser:
         size: int | None = None,
         chat: int | None = None,
     ) -> MessageView:
-        """Send a document, photo or voice; `size` claims more bytes than it has."""
+        """Send a document, photo, voice, audio, video, …; `size` claims more bytes than it has."""
         query = {"kind": kind, "caption": caption, "size": size, "chat_id": chat}
         params = {key: value for key, value in query.items() if value is not None}
         files = {"file": (name, content, mime)}
         sent = await self.sim.ask("POST", f"/users/{self.id}/file", params=params, files=files)
         return self._did(MessageView.model_validate(sent))
+
+    async def album(
+        self, *files: tuple[str, bytes, str], caption: str = "", chat: int | None = None
+    ) -> list[MessageView]:
+        """Send 2 to 10 files (name, content, media type) as one."""
+        query = {"caption": caption, "chat_id": chat}
+        params = {key: value for key, value in query.items() if value is not None}
+        parts = [("file", file) for file in files]
+        sent = await self.sim.ask("POST", f"/users/{self.id}/album", params=params, files=parts)
+        messages = MESSAGES.validate_python(sent)
+        self._did(messages[-1])
+        return messages
 
     async def edit(self, message_id: int, text: str, *, chat: int | None = None) -> MessageView:
         return await self._do("edit", message_id=message_id, text=text, chat_id=chat)

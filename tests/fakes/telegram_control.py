@@ -14,7 +14,7 @@ from litestar.response import Stream
 from tests.fakes import telegram_people as people
 from tests.fakes.telegram_http import BotApi
 from tests.fakes.telegram_hub import Hub, plain
-from tests.fakes.telegram_state import Chat, Message, User, World
+from tests.fakes.telegram_state import FIELDS_OF, Chat, Message, User, World
 from tests.fakes.telegram_views import (
     AnswerView,
     BotView,
@@ -164,8 +164,32 @@ class People(Controller):
         """A multipart upload named "file"; `size` claims more bytes than were sent."""
         user = people.person(world, user_id)
         upload = await _upload(request)
+        if kind not in {"photo", *FIELDS_OF}:
+            raise people.Impossible(f"people cannot send a {kind!r}")
         kept = world.keep_file(kind=kind, name=upload.name, mime=upload.mime, content=upload.content, size=size)
         return people.send_file(world, user, _chat(world, user, chat_id), kept, caption).view()
+
+    @post("/{user_id:int}/album")
+    async def album(
+        self,
+        user_id: FromPath[int],
+        request: Request[Any, Any, Any],
+        world: NamedDependency[World],
+        *,
+        caption: FromQuery[str] = "",
+        chat_id: FromQuery[int | None] = None,
+    ) -> list[MessageView]:
+        """A multipart upload whose parts are the files: pictures go as photos, everything else as documents."""
+        user = people.person(world, user_id)
+        uploads = [
+            await _read(part) for _, part in (await request.form()).multi_items() if isinstance(part, UploadFile)
+        ]
+        kept = [
+            world.keep_file(kind=_kind(upload), name=upload.name, mime=upload.mime, content=upload.content)
+            for upload in uploads
+        ]
+        sent = people.send_album(world, user, _chat(world, user, chat_id), kept, caption)
+        return [message.view() for message in sent]
 
     @post("/{user_id:int}/press")
     async def press(self, user_id: FromPath[int], data: JSONBody[Tap], world: NamedDependency[World]) -> PressView:
@@ -213,7 +237,15 @@ async def _upload(request: Request[Any, Any, Any]) -> Upload:
     sent = (await request.form()).get("file")
     if not isinstance(sent, UploadFile):
         raise people.Impossible('send the file as a multipart part named "file"')
+    return await _read(sent)
+
+
+async def _read(sent: UploadFile) -> Upload:
     return Upload(sent.filename, sent.content_type, await sent.read())
+
+
+def _kind(upload: Upload) -> str:
+    return "photo" if upload.mime.startswith("image/") else "document"
 
 
 class Groups(Controller):
@@ -366,6 +398,12 @@ class Workshop(Controller):
         # Never shown as a page of this origin: an uploaded HTML file is only ever downloaded.
         safe = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
         return Response(file.content, media_type=file.mime, headers=safe)
+
+    @delete("/files/{file_id:str}", status_code=200)
+    async def lose_file(self, file_id: FromPath[str], world: NamedDependency[World]) -> Done:
+        """Telegram no longer has it."""
+        people.lose_file(world, file_id)
+        return Done()
 
     @get("/events")
     async def events(self, hub: NamedDependency[Hub]) -> Stream:

@@ -151,8 +151,13 @@ async def download(bot: FromPath[str], path: FromPath[str], api: NamedDependency
     """A file by the path that getFile told."""
     if not api.owns(bot.removeprefix("bot")):
         return _answer(401, unauthorized().body())
+    if fault := api.faults.next("download", ""):
+        try:
+            raise_fault(fault)
+        except Refused as refused:
+            return _answer(refused.status, refused.body())
     parts = path.strip("/").split("/")
     file = api.world.files.get(parts[1]) if len(parts) > 1 else None
-    if file is None or file.path != path.strip("/"):
+    if file is None or file.id in api.world.gone_files or file.path != path.strip("/"):
         return _answer(404, {"ok": False, "error_code": 404, "description": "Not Found"})
     return Response(file.content, media_type=file.mime)

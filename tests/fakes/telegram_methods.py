@@ -8,6 +8,7 @@ from typing import Any
 from tests.fakes import telegram_wire as wire
 from tests.fakes.telegram_entities import Formatted, read_text, utf16_length
 from tests.fakes.telegram_keyboards import check_keyboard
+from tests.fakes.telegram_pictures import check_picture
 from tests.fakes.telegram_refusals import bad_request, not_modified, query_is_too_old
 from tests.fakes.telegram_state import CALLBACK_LIFETIME, DRAFT_LIFETIME, Chat, Draft, File, Message, World, require
 from tests.fakes.telegram_views import AnswerView
@@ -84,6 +85,8 @@ def _send_file(world: World, call: wire.Captioned, *, kind: str, sent: wire.Uplo
     if isinstance(sent, wire.Upload):
         require(len(sent.content) <= limit, bad_request("file is too big"))
         require(sent.content, bad_request("file must be non-empty"))
+        if kind == "photo":
+            check_picture(sent.content)
     options = _options(chat, call)
     file = known or _stored(world, kind, sent)
     return world.post(chat, world.bot, body, file=file, **options).wire()
@@ -335,6 +338,7 @@ def get_file(world: World, call: wire.GetFile) -> Result:
     file = world.files.get(call.file_id)
     if file is None:
         raise bad_request("invalid file_id")
+    require(call.file_id not in world.gone_files, bad_request("wrong file_id or the file is temporarily unavailable"))
     require(file.size <= MAX_DOWNLOAD, bad_request("file is too big"))
     return file.wire() | {"file_path": file.path}
 

@@ -10,6 +10,7 @@ from tests.fakes.telegram_views import PressKind, PressView
 from tests.fakes.telegram_wire import InlineButton
 
 PAYLOAD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_IN_ALBUM = 10
 CHAT_INSTANCE = "-3141592653589793238"
 
 
@@ -59,8 +60,25 @@ def _pieces(text: str) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def send_file(world: World, user: User, chat: Chat, file: File, caption: str) -> Message:
-    return _say(world, user, chat, user_text(caption), file=file)
+def send_file(world: World, user: User, chat: Chat, file: File, caption: str, *, album: str = "") -> Message:
+    extra = {"media_group_id": album} if album else {}
+    return _say(world, user, chat, user_text(caption), file=file, extra=extra)
+
+
+def send_album(world: World, user: User, chat: Chat, files: list[File], caption: str) -> list[Message]:
+    """Several files as one: a message and an update each, the caption under the first, as clients do."""
+    if not 2 <= len(files) <= MOST_IN_ALBUM:
+        raise Impossible(f"an album has 2 to {MOST_IN_ALBUM} files, not {len(files)}")
+    album = f"1{world.next_change():017}"
+    captions = [caption, *[""] * (len(files) - 1)]
+    return [send_file(world, user, chat, file, words, album=album) for file, words in zip(files, captions, strict=True)]
+
+
+def lose_file(world: World, file_id: str) -> None:
+    """Telegram no longer has it."""
+    if file_id not in world.files:
+        raise Impossible(f"there is no file {file_id}")
+    world.gone_files.add(file_id)
 
 
 def send_sticker(world: World, user: User, chat: Chat, emoji: str) -> Message:

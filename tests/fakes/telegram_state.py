@@ -1,13 +1,16 @@
 """Everything that Telegram's servers remember: users, chats, messages, files, commands, queries, drafts."""
 
 import asyncio
+import re
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from tests.fakes.telegram_entities import Formatted
+from tests.fakes.telegram_pictures import dimensions
 from tests.fakes.telegram_queue import UpdateQueue
 from tests.fakes.telegram_refusals import Refused, bad_request, forbidden
 from tests.fakes.telegram_views import (
@@ -23,6 +26,19 @@ from tests.fakes.telegram_views import (
 )  # fmt: skip
 from tests.fakes.telegram_wire import Command, InlineKeyboard, MenuButton
 
+FIELDS_OF: dict[str, dict[str, int]] = {
+    "document": {},
+    "voice": {"duration": 1},
+    "audio": {"duration": 1},
+    "video": {"duration": 1, "width": 640, "height": 480},
+    "animation": {"duration": 1, "width": 640, "height": 480},
+    "video_note": {"duration": 1, "length": 240},
+    "sticker": {},
+}
+"""What a file of each kind has beside its size and type."""
+CONTENT = frozenset({"sticker", "media_group_id"})
+"""Extra fields of what is no service message."""
+NAMED = frozenset({"document", "audio", "video", "animation"})
 DRAFT_LIFETIME = 30.0
 TYPING_LIFETIME = 5.0
 CALLBACK_LIFETIME = 60.0
@@ -83,10 +99,16 @@ class File:
 
     @property
     def path(self) -> str:
-        return f"{self.kind}s/{self.id}/{self.name}"
+        ending = re.search(r"\.[A-Za-z0-9]{1,8}$", self.name)
+        return f"{self.kind}s/{self.id}/file{ending[0] if ending else ''}"
+
+    @property
+    def unique_id(self) -> str:
+        """The same for the same content, however often it is sent."""
+        return f"AgAD{zlib.crc32(self.content):08x}{self.size:x}"
 
     def wire(self) -> dict[str, Any]:
-        return {"file_id": self.id, "file_unique_id": f"u{self.id}", "file_size": self.size}
+        return {"file_id": self.id, "file_unique_id": self.unique_id, "file_size": self.size}
 
     def view(self) -> FileView:
         return FileView(kind=self.kind, file_id=self.id, name=self.name, mime=self.mime, size=self.size)
@@ -149,17 +171,28 @@ class Message:
             file=self.file.view() if self.file else None, rich=self.rich,
             reactions=[ReactionView(user_id=user, emoji=emoji) for user, emoji in self.reactions.items()],
             reply_to=self.reply_to.id if self.reply_to else None, thread_id=self.thread_id, edits=self.edits,
-            deleted=self.deleted, service=next((key for key in self.extra if key != "sticker"), ""),
+            deleted=self.deleted, service=next((key for key in self.extra if key not in CONTENT), ""),
+            album=self.extra.get("media_group_id", ""),
             sticker=self.extra.get("sticker", {}).get("emoji", ""), changed=self.changed,
         )  # fmt: skip
 
 
 def _file_content(file: File) -> dict[str, Any]:
     if file.kind == "photo":
-        return {"photo": [{**file.wire(), "width": 640, "height": 480}]}
-    named = {"file_name": file.name} if file.kind == "document" else {}
-    timed = {"duration": 1} if file.kind in {"voice", "audio"} else {}
-    return {file.kind: {**file.wire(), "mime_type": file.mime, **named, **timed}}
+        width, height = dimensions(file.content) or (640, 480)
+        small = {"file_id": f"{file.id}s", "file_unique_id": f"{file.unique_id}s", "file_size": 1}
+        large = {**file.wire(), "width": width, "height": height}
+        # Telegram sends a smaller size only where there is one.
+        sizes = [{**small, "width": 90, "height": max(1, 90 * height // width)}] if width > 90 else []
+        return {"photo": [*sizes, large]}
+    content = {**file.wire(), "mime_type": file.mime} | FIELDS_OF[file.kind]
+    if file.kind in NAMED:
+        content["file_name"] = file.name
+    if file.kind == "video_note":
+        del content["mime_type"]
+    # An animation is also a document, for bots that do not know animations.
+    also = {"document": {**file.wire(), "mime_type": file.mime, "file_name": file.name}}
+    return {file.kind: content} | (also if file.kind == "animation" else {})
 
 
 @dataclass(slots=True)
@@ -247,6 +280,8 @@ class World:
         self.users: dict[int, User] = {}
         self.chats: dict[int, Chat] = {}
         self.files: dict[str, File] = {}
+        self.gone_files: set[str] = set()
+        """Ids of files that Telegram no longer has; people still see them."""
         self.callbacks: dict[str, Callback] = {}
         self.publish: Callable[[str, int, Callable[[], Any]], None] = _nobody_listens
         """Tells the page: kind of news, chat, and how to make its content (called only if somebody listens)."""

@@ -38,6 +38,7 @@ class MessageView(View):
     entities: list[dict[str, Any]] = []
     buttons: list[list[InlineButton]] = []
     file: FileView | None = None
+    album: str = ""
     sticker: str = ""
     rich: dict[str, Any] | None = None
     reactions: list[ReactionView] = []

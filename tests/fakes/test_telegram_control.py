@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.fakes.telegram_client import CannotDo, NothingCame, SimUser, TelegramDouble
+from tests.fakes.telegram_pictures import png
 from tests.fakes.telegram_views import FaultKind, PressKind
 
 
@@ -197,3 +198,17 @@ async def test_page_is_served_without_scripts_from_elsewhere(telegram: TelegramD
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "innerHTML" not in page.text
     assert "src=" not in page.text
+
+
+async def test_an_album_is_several_messages_of_one_group(telegram: TelegramDouble):
+    user = await telegram.user()
+    sent = await user.album(("a.png", png(3, 2), "image/png"), ("b.txt", b"text", "text/plain"), caption="both")
+    updates = (await telegram.call("getUpdates"))["result"]
+
+    first, second = (update["message"] for update in updates)
+    assert [message.album for message in sent] == [first["media_group_id"], second["media_group_id"]]
+    assert first["media_group_id"] == second["media_group_id"]
+    assert (first["caption"], "caption" in second) == ("both", False)
+    assert (first["photo"][-1]["width"], second["document"]["file_name"]) == (3, "b.txt")
+    with pytest.raises(CannotDo, match="an album has 2 to 10 files, not 1"):
+        await user.album(("a.png", png(3, 2), "image/png"))

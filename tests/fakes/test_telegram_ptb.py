@@ -18,6 +18,7 @@ from telegram.error import BadRequest, Conflict, EndPointNotFound, Forbidden, In
 from telegram.ext import Application, CallbackQueryHandler, CommandHandler, MessageHandler, filters
 
 from tests.fakes.telegram_client import TelegramDouble
+from tests.fakes.telegram_pictures import png
 from tests.fakes.telegram_views import FaultKind, Feature
 
 
@@ -94,8 +95,9 @@ async def test_every_kind_of_update_loads(telegram: TelegramDouble):
     await user.edit(sent.id, "edited")
     await user.react(sent.id, "👍")
     await user.sticker()
-    for kind in ("document", "photo", "voice"):
+    for kind in ("document", "photo", "voice", "audio", "video", "video_note", "animation"):
         await user.upload("a.txt", b"text", mime="text/plain", kind=kind, caption="look")
+    await user.album(("a.png", png(3, 2), "image/png"), ("b.txt", b"text", "text/plain"), caption="both")
     group = await telegram.group("Team", by=user, members=[await telegram.user(name="Ben")])
     await user.send("/ask", chat=group)
     markup = {"inline_keyboard": [[{"text": "Go", "callback_data": "go"}]]}
@@ -126,12 +128,13 @@ async def test_files_go_both_ways(telegram: TelegramDouble):
             user.id, b"# Answer", filename="answer.md", caption="<i>long</i>", parse_mode="HTML"
         )
         again = await bot.send_document(user.id, message.document.file_id)
-        photo = await bot.send_photo(user.id, b"\x89PNG")
+        photo = await bot.send_photo(user.id, png(3, 2))
     assert content == "naïve".encode()
     assert message.document
     assert (message.document.file_name, message.document.file_size, message.caption) == ("answer.md", 8, "long")
     assert again.document == message.document
     assert photo.photo
+    assert (photo.photo[-1].width, photo.photo[-1].height) == (3, 2)
 
 
 async def test_profile_methods_are_taken(telegram: TelegramDouble):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.fakes.telegram_client import SimUser, TelegramDouble
+from tests.fakes.telegram_pictures import png
 from tests.fakes.telegram_views import CallView
 
 
@@ -247,6 +248,36 @@ async def test_download_is_refused_when_the_file_is_over_20_mb(scene: Scene):
     assert sent.file
     answer = await scene.telegram.call("getFile", file_id=sent.file.file_id)
     assert answer["description"] == "Bad Request: file is too big"
+
+
+async def test_a_file_that_telegram_lost_cannot_be_fetched(scene: Scene):
+    sent = await scene.user.upload("notes.txt", b"x")
+    assert sent.file
+    path = (await scene.telegram.call("getFile", file_id=sent.file.file_id))["result"]["file_path"]
+    await scene.telegram.lose_file(sent.file.file_id)
+
+    answer = await scene.telegram.call("getFile", file_id=sent.file.file_id)
+    async with httpx.AsyncClient(base_url=scene.telegram.url) as http:
+        download = await http.get(f"/file/bot{scene.telegram.token}/{path}")
+
+    assert answer["description"] == "Bad Request: wrong file_id or the file is temporarily unavailable"
+    assert download.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal"),
+    [
+        (b"no picture", "IMAGE_PROCESS_FAILED"),
+        (png(1, 21), "PHOTO_INVALID_DIMENSIONS"),
+        (png(9_000, 1_001), "PHOTO_INVALID_DIMENSIONS"),
+    ],
+)
+async def test_what_cannot_be_shown_is_no_photo(scene: Scene, content: bytes, refusal: str):
+    async with httpx.AsyncClient(base_url=f"{scene.telegram.url}/bot{scene.telegram.token}") as http:
+        upload = {"photo": ("a.png", content, "image/png")}
+        photo = await http.post("/sendPhoto", data={"chat_id": str(scene.user.id)}, files=upload)
+
+    assert photo.json()["description"] == f"Bad Request: {refusal}"
 
 
 @pytest.mark.parametrize("encoding", ["query", "form", "multipart", "json"])

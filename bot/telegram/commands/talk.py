@@ -6,9 +6,11 @@ from telegram import ReactionTypeEmoji
 from telegram.error import BadRequest, TelegramError
 
 from agent.protocol import MAX_MESSAGE_CHARS
+from bot.chat.files import Incoming
 from bot.chat.turns import Ask
 from bot.errors import AgentError
 from bot.store.models import Agent
+from bot.telegram import media
 from bot.telegram.commands import account, create
 from bot.telegram.commands.start import home_keyboard
 from bot.telegram.context import Context
@@ -37,13 +39,15 @@ async def ask(context: Context) -> None:
     if agent is None:
         await context.send(Screen(context.say("not-talking"), home_keyboard(context.say)))
         return
-    words = context.message.text
-    if not words:
+    words, file = context.message.text or context.message.caption or "", media.incoming(context.message)
+    if not words and not file:
         await context.tell("unsupported")
     elif len(words) > MAX_MESSAGE_CHARS:
         await context.tell("too-long-message", length=len(words), limit=MAX_MESSAGE_CHARS)
+    elif file and file.size > media.MAX_BYTES:
+        await _refuse(context, agent, words, file)
     else:
-        await _accept(context, agent, words)
+        await _accept(context, agent, words, file)
 
 
 async def new(context: Context) -> None:
@@ -89,7 +93,14 @@ async def again_pressed(context: Context, pressed: Pressed) -> None:
     context.services.dispatch(saved)
 
 
-async def _accept(context: Context, agent: Agent, words: str) -> None:
+async def _refuse(context: Context, agent: Agent, words: str, file: Incoming) -> None:
+    """Too large a file. In an album, what is written under it belongs to the other files."""
+    await context.tell("file-too-large", name=file.name, size=f"{file.size / 1024**2:.1f}")
+    if words and context.message.media_group_id:
+        await _accept(context, agent, words, None)
+
+
+async def _accept(context: Context, agent: Agent, words: str, file: Incoming | None) -> None:
     asked = Ask(
         agent=agent,
         chat_id=context.chat.id,
@@ -97,6 +108,8 @@ async def _accept(context: Context, agent: Agent, words: str) -> None:
         message_id=context.message.message_id,
         message=words,
         update_id=context.incoming.update_id,
+        file=file,
+        album=context.message.media_group_id or "",
     )
     is_behind = await context.services.turns.count_open(context.chat.id) > 0
     if await context.services.turns.accept(asked):

@@ -109,7 +109,10 @@ async def redirections() -> dict[str, object]:
 @get("/catalogue")
 async def capabilities() -> dict[str, object]:
     can = {"glm-5.2": True, "dumb": False, "small": True}
-    texts = [{"id": name, "capabilities": {"text": {"function_calling": able}}} for name, able in can.items()]
+    texts = [
+        {"id": name, "capabilities": {"text": {"function_calling": able, "vision": name != "dumb"}}}
+        for name, able in can.items()
+    ]
     moved = [{"from": "glm-4.7", "to": "dumb"}]
     prices = {"models": [*texts, {"id": "painter", "capabilities": {"image": True}}], "redirections": moved}
     return {"data": {"LTAI_PRICING": prices}}
@@ -298,6 +301,13 @@ async def test_models_are_the_servers_own_when_the_catalogue_is_away_and_none_is
 )
 async def test_the_catalogue_says_whether_a_model_can_call_tools(make, catalogue, model, can):
     assert await make(prices_url=f"{catalogue}/catalogue").can_call_tools(model) is can
+
+
+@pytest.mark.parametrize(
+    ("model", "can"), [("glm-5.2", True), ("dumb", False), ("glm-4.7", False), ("never-heard-of", None)]
+)
+async def test_the_catalogue_says_whether_a_model_can_see(make, catalogue, model, can):
+    assert await make(prices_url=f"{catalogue}/catalogue").can_see(model) is can
 
 
 async def test_whether_a_model_can_call_tools_is_remembered_while_the_catalogue_is_away(make, catalogue, clock):

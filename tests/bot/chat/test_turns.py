@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from bot.accounts.agents import Agents, Card
 from bot.accounts.limits import Limits
 from bot.accounts.users import Person, Users
+from bot.chat.files import Files, Source
 from bot.chat.route import Route
 from bot.chat.turns import MAX_WAITING, Ask, Turns
 from bot.errors import Refused
@@ -32,7 +33,8 @@ def agents(database, vault):
 
 @pytest.fixture
 def turns(database, limits, users, agents):
-    return Turns(database, limits, users, agents, route=cast("Route", None))  # nothing here reaches an agent
+    route = cast("Route", None)  # nothing here reaches an agent
+    return Turns(database, limits, users, agents, route, files=Files(database, route, cast("Source", None)))
 
 
 @pytest.fixture

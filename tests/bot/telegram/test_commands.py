@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
+from sqlmodel import col, select
 from telegram import Update
 from telegram.ext import Application, ContextTypes, ExtBot
 
@@ -20,12 +21,13 @@ from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Mo
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
+from bot.chat.files import Files
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import AgentOffline, DatabaseLost, LibertAIUnreachable
 from bot.fleet.fleet import Fleet
 from bot.store.database import Database
-from bot.store.models import Agent, Draft, DraftStep, Phase, Wanted
+from bot.store.models import Agent, Draft, DraftStep, Phase, TurnFile, Wanted
 from bot.store.vault import Vault
 from bot.telegram import commands, texts
 from bot.telegram.application import Updates
@@ -33,6 +35,7 @@ from bot.telegram.commands import register
 from bot.telegram.context import Context, Services
 from bot.telegram.inbox import Inbox
 from bot.telegram.keyboards import Verb
+from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import keys, load_texts
 from bot.telegram.transport import AiohttpRequest
 from tests.fakes.telegram_client import SimUser, TelegramDouble
@@ -174,7 +177,14 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             limits=limits,
             libertai=cast("LibertAI", libertai),
             tools=ToolPolicy(cast("LibertAI", libertai)),
-            turns=Turns(database, limits, users, agents, cast("Route", route)),
+            turns=Turns(
+                database,
+                limits,
+                users,
+                agents,
+                cast("Route", route),
+                files=Files(database, cast("Route", route), TelegramFiles(bot)),
+            ),
             fleet=cast("Fleet", fleet),
             inbox=Inbox(database, vault, chats, bot),
             wake=woken.append,
@@ -412,7 +422,7 @@ async def test_without_a_key_to_think_with_nothing_is_deployed_and_the_draft_is_
 
 def test_every_refusal_anywhere_has_its_words() -> None:
     source = "".join(path.read_text() for path in Path(bot.__file__).parent.rglob("*.py"))
-    hints = set(re.findall(r'Refused\(\s*"([a-z-]+)"', source))
+    hints = set(re.findall(r'(?:Refused|FileLost)\(\s*"([a-z-]+)"', source)) | {"file-too-big"}
 
     assert "quota-used" in hints
     assert hints <= keys(files(texts) / "en")
@@ -571,14 +581,59 @@ async def test_a_server_without_reactions_answers_all_the_same(desk: Desk, talki
     assert len(await desk.services.turns.open()) == 2
 
 
-async def test_stickers_and_files_to_an_agent_are_answered_and_cost_nothing(desk: Desk, talking: SimUser) -> None:
+async def test_a_sticker_to_an_agent_is_answered_and_costs_nothing(desk: Desk, talking: SimUser) -> None:
     await talking.sticker()
-    await talking.upload("notes.txt", b"notes", mime="text/plain")
     await desk.handle(times=1)
 
-    texts = [message.text for message in await said(talking)][-2:]
-    assert texts == ["Stickers, voice and files don't work here yet — send text."] * 2
+    assert await newest(talking) == "Stickers don't work here yet — send text, photo, voice or a file."
     assert (await desk.services.limits.today(talking.id)).used == 0
+
+
+async def attached(desk: Desk) -> list[tuple[str, list[str]]]:
+    """Words and files of the turns that wait."""
+    async with desk.services.agents._database.session() as session:
+        rows = list(await session.exec(select(TurnFile).order_by(col(TurnFile.update_id))))
+    turns = await desk.services.turns.open()
+    return [(turn.message, [row.name for row in rows if row.turn_id == turn.id and row.name]) for turn in turns]
+
+
+@pytest.mark.parametrize("kind", ["document", "voice", "audio", "video", "video_note", "animation", "photo"])
+async def test_a_file_to_an_agent_is_a_message(desk: Desk, talking: SimUser, kind: str) -> None:
+    await talking.upload("notes.txt", b"notes", mime="text/plain", kind=kind, caption="Read this")
+    await desk.handle()
+
+    ((words, names),) = await attached(desk)
+    assert (words, len(names)) == ("Read this", 1)
+    assert desk.woken == [talking.id]
+    assert (await desk.services.limits.today(talking.id)).used == 1
+
+
+async def test_an_album_to_an_agent_is_one_message_without_reactions(desk: Desk, talking: SimUser) -> None:
+    files = [(f"{number}.txt", b"x", "text/plain") for number in range(3)]
+    await talking.album(*files, caption="All of them")
+    await desk.handle()
+
+    assert await attached(desk) == [("All of them", ["0.txt", "1.txt", "2.txt"])]
+    assert (desk.woken, (await desk.services.limits.today(talking.id)).used) == ([talking.id], 1)
+    assert not [message for message in await talking.messages() if message.reactions]
+
+
+async def test_a_file_too_large_is_refused_with_name_and_size_and_costs_nothing(desk: Desk, talking: SimUser) -> None:
+    await talking.upload("film <1>.mp4", b"x", size=25_000_000, caption="Look")
+    await desk.handle(times=1)
+
+    assert await newest(talking) == (
+        "film <1>.mp4 has 23.8 MB, and Telegram gives bots 20 MB at most. Send a smaller file, or a link to it."
+    )
+    assert await attached(desk) == []
+    assert (await desk.services.limits.today(talking.id)).used == 0
+
+
+async def test_a_file_without_an_agent_to_read_it_is_told_so(desk: Desk, olga: SimUser) -> None:
+    await olga.upload("notes.txt", b"notes")
+    await desk.handle(times=1)
+
+    assert (await newest(olga)).startswith("You are not talking to an agent yet.")
 
 
 async def test_the_days_messages_run_out_with_the_time_they_refill(desk: Desk, talking: SimUser) -> None:

@@ -12,3 +12,6 @@ relay-tool = ⚙️ { $label }…{ $others ->
 relay-tool-slow = { relay-tool } · { $elapsed }
 relay-working = Still working ({ $elapsed }) …
 relay-file = The whole answer as a file, with its formatting.
+relay-file-lost = 📎 { $name } could not be sent.
+relay-file-empty = 📎 { $name } is empty, so there is nothing to send.
+relay-file-too-large = 📎 { $name } has { $size } MB; Telegram takes 50 MB at most.
