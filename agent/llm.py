@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from agent.calls import Call, Calls
 from agent.errors import ModelFailed
+from agent.leaks import Leaks
 from agent.protocol import ErrorKind
 from agent.store import Message
 from agent.thinking import Visible
@@ -58,6 +59,8 @@ class Completion:
     cached_tokens: int = 0
     completion_tokens: int = 0
     calls: list[Call] = field(default_factory=list)
+    spoilt: bool = False
+    """Whether a part of its text was hidden that was meant as a call and is none."""
 
 
 class Llm:
@@ -91,7 +94,7 @@ class Llm:
     ) -> Completion:
         """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
         client = await asyncio.shield(self.connect())
-        reading = _Reading(say)
+        reading = _Reading(say, tools, {call.id for message in messages for call in message.calls})
         async with _facts(), self._post(client, self._body(system, messages, tools)) as response:
             async for chunk in response.iter_bytes():
                 reading.feed(chunk)
@@ -171,11 +174,16 @@ def _kind(status: int, code: object, text: str) -> ErrorKind:
 class _Reading:
     """Reads one answer: a stream of events, or one JSON document from servers that do not stream."""
 
-    __slots__ = ("_calls", "_completion", "_data_seen", "_line", "_say", "_stray", "_visible")
+    __slots__ = ("_calls", "_completion", "_data_seen", "_leaks", "_line", "_say", "_stray", "_taken", "_visible")
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], tools: Sequence[dict[str, Any]] = (), taken: Collection[str] = ()
+    ) -> None:
+        """`taken` are the ids that calls in the history have: a server may number each answer's from 0 again."""
         self._say = say
+        self._taken = taken
         self._visible = Visible()
+        self._leaks = Leaks(tools)
         self._completion = Completion()
         self._calls = Calls()
         self._line = b""
@@ -192,12 +200,20 @@ class _Reading:
         self._read_line(self._line)
         if not self._data_seen:
             self._read_document(self._stray)
-        self._tell(self._visible.rest())
+        self._tell(self._leaks.feed(self._visible.rest()) + self._leaks.rest())
         if self._completion.finish_reason is None:
             # LibertAI's gateway ends a stream silently when a server behind it fails.
             raise ModelFailed(ErrorKind.UNREACHABLE, "the stream ended without a finish_reason")
-        self._completion.calls = self._calls.finish()
+        self._take_leaks()
+        self._completion.calls = self._calls.finish(self._taken)
         return self._completion
+
+    def _take_leaks(self) -> None:
+        if self._calls:  # some servers leave in the text what they have parsed
+            return
+        for name, arguments in self._leaks.calls:
+            self._calls.feed({"function": {"name": name, "arguments": arguments}})
+        self._completion.spoilt = self._leaks.spoilt
 
     def _read_line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
@@ -229,7 +245,7 @@ class _Reading:
     def _read_said(self, said: dict[str, Any]) -> None:
         text = said.get("content")
         if text and isinstance(text, str):
-            self._tell(self._visible.feed(text))
+            self._tell(self._leaks.feed(self._visible.feed(text)))
         for piece in _dicts(said.get("tool_calls")):
             self._calls.feed(piece)
 
