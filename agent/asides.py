@@ -19,11 +19,11 @@ _FRAME = "{text}\n\n[Not written by the person, but for your information:\n{asid
 NO_FACTS = "What you were told in such a note before does not hold any more."
 
 
-def due(messages: Sequence[Message], now: Aside) -> Aside | None:
-    """What must go with the last of these messages, a question; `None` if that is there already."""
-    known = next((each.aside.facts for each in reversed(messages) if each.aside and each.aside.facts), "")
+def due(rows: Sequence[tuple[int, Message]], now: Aside) -> Aside | None:
+    """What must go with the last of these numbered messages, a question; `None` if that is there already."""
+    known = next((each.aside.facts for _, each in reversed(rows) if each.aside and each.aside.facts), "")
     facts = now.facts or (NO_FACTS if known else "")
-    kept = messages[-1].aside
+    kept = rows[-1][1].aside
     if kept:
         return None if facts == known else replace(kept, facts=facts)
     aside = replace(now, facts="" if facts == known else facts)

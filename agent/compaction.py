@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from agent import log
 from agent.errors import ModelFailed
-from agent.history import CHARS_PER_TOKEN, History, Past, newest_question, tokens, valid
+from agent.history import CHARS_PER_TOKEN, History, Past, Row, newest_question, tokens, valid
 from agent.llm import Completion, Llm
 from agent.store import NOTHING, Aside, Message, Speaker
 from agent.toolbox import shortened
@@ -27,8 +27,6 @@ _LOST = "[Older messages were left out here.]"
 
 _LEAST = 0.25
 """Of the budget, for the chat, however much else there is."""
-
-Row = tuple[int, Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +59,13 @@ class Compactor:
         """
         past = self.history.load(chat_id, frame.now)
         budget = max(self.budget - frame.tokens(), _LEAST * self.budget)
-        size = tokens(past.messages())
+        size = past.tokens()
         full = min(_ROOMY * budget, size) / 2 if squeeze else _FULL * budget
         if size <= full:
             return past
         room = full if squeeze else _ROOMY * budget
         past = self.history.tell(self._without_facts(self._with_stubs(past, newest_question(past.rows))), frame.now)
-        if tokens(past.messages()) > room:
+        if past.tokens() > room:
             past = await self._summarise(chat_id, past, room, _Asking(frame.system, budget, spent))
         return self._with_less_gathered(past, full)
 
@@ -104,9 +102,9 @@ class Compactor:
 
     def _with_less_gathered(self, past: Past, full: float) -> Past:
         """Where one answer gathers too much by itself: its older results go too, and its last ones are shortened."""
-        if tokens(past.messages()) > full:
+        if past.tokens() > full:
             past = self._with_stubs(past, _last_round(past.rows))
-        over = tokens(past.messages()) - full
+        over = past.tokens() - full
         bulk = sum(len(message.text) for _, message in past.rows if _is_bulky(message))
         if over <= 0 or not bulk:
             return past

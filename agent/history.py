@@ -18,12 +18,16 @@ _SUMMARY = "Summary of our conversation so far:\n{summary}\n\n(End of the summar
 _UNDERSTOOD = "Understood; I go on from there."
 
 
+Row = tuple[int, Message]
+"""A message and its number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """The rows of a chat since its summary, with their numbers."""
 
     summary: str
-    rows: Sequence[tuple[int, Message]]
+    rows: Sequence[Row]
 
     def messages(self) -> list[Message]:
         """What the model is shown."""
@@ -33,6 +37,10 @@ class Past:
         # A pair of its own: the rest stays, to the byte, as it was sent before, which model servers' caches need.
         told = Message(Speaker.USER, _SUMMARY.format(summary=self.summary))
         return [told, Message(Speaker.ASSISTANT, _UNDERSTOOD), *said]
+
+    def tokens(self) -> int:
+        """Estimate how many those are, rather too many."""
+        return len(self.summary) // CHARS_PER_TOKEN + tokens(message for _, message in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +56,12 @@ class History:
         rows = self.store.recent_messages(chat_id, self.max_messages, after=up_to)
         if not any(message.speaker is Speaker.USER for _, message in rows):
             rows = [*self.store.newest_question(chat_id), *rows]  # what is being answered, however long that takes
-        return self.tell(Past(summary, [(number, asides.within(message, now.scope)) for number, message in rows]), now)
+        return self.tell(Past(summary, [row if row[1].aside is None else _within(row, now.scope) for row in rows]), now)
 
     def tell(self, past: Past, now: Aside) -> Past:
         """With what should be known now, kept with the newest question unless it stands there already."""
         newest = newest_question(past.rows)
-        aside = asides.due([message for _, message in past.rows[: newest + 1]], now) if past.rows else None
+        aside = asides.due(past.rows[: newest + 1], now) if past.rows else None
         if aside is None:
             return past
         number, question = past.rows[newest]
@@ -62,9 +70,13 @@ class History:
         return Past(past.summary, [*past.rows[:newest], told, *past.rows[newest + 1 :]])
 
 
-def newest_question(rows: Sequence[tuple[int, Message]]) -> int:
+def newest_question(rows: Sequence[Row]) -> int:
     """Where the newest message of the person is; 0 if there is none."""
-    return max((index for index, (_, message) in enumerate(rows) if message.speaker is Speaker.USER), default=0)
+    return next((index for index in range(len(rows) - 1, -1, -1) if rows[index][1].speaker is Speaker.USER), 0)
+
+
+def _within(row: Row, scope: str) -> Row:
+    return row[0], asides.within(row[1], scope)
 
 
 def tokens(messages: Iterable[Message]) -> int:
@@ -73,6 +85,8 @@ def tokens(messages: Iterable[Message]) -> int:
 
 
 def _chars(message: Message) -> int:
+    if not (message.calls or message.aside):
+        return len(message.text)
     aside = len(message.aside.moment) + len(message.aside.facts) if message.aside else 0
     return len(message.text) + aside + sum(len(call.name) + len(call.arguments) for call in message.calls)
 
