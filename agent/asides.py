@@ -11,7 +11,8 @@ Facts have a scope, since an owner and a visitor may speak in one chat: what bel
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.store import Aside, Message
 

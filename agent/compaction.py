@@ -5,7 +5,9 @@ of what is sent, which the model server then has to read anew.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent import log
 from agent.errors import ModelFailed

@@ -5,7 +5,9 @@ calls exactly one result for each, and after results an answer.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent import asides
 from agent.store import NOTHING, Aside, Message, Speaker, Store

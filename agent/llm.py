@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ class Llm:
         client = await asyncio.shield(self.connect())
         reading = _Reading(say, tools, {call.id for message in messages for call in message.calls})
         async with _facts(), client.post(self._body(system, messages, tools)) as response:
-            async for chunk in response.aiter_bytes():
+            async for chunk in _chunks(response):
                 reading.feed(chunk)
         return reading.end()
 
@@ -153,6 +153,14 @@ class _Client:
             yield response
         finally:
             await response.aclose()
+
+
+def _chunks(response: httpx2.Response) -> AsyncIterable[bytes]:
+    """Its bytes as they come; where they are not compressed, without three layers that only pass each token on."""
+    stream = response.stream
+    if "content-encoding" in response.headers or not isinstance(stream, AsyncIterable):
+        return response.aiter_bytes()
+    return stream
 
 
 def _on_the_wire(message: Message) -> dict[str, Any]:
