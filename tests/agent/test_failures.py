@@ -1,7 +1,10 @@
 """A model server that refuses, breaks off, or sends something odd."""
 
 import asyncio
+import gzip
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -184,6 +187,45 @@ async def test_odd_but_whole_answer_is_read(client, libertai, odd):
     await libertai.script(odd)
     assert answer(await client.events()) == "fine"
     assert len(await libertai.calls()) == 1
+
+
+FINE = f"data: {json.dumps(say('fine'))}\n\ndata: {json.dumps(STOP)}\n\n".encode()
+
+
+@asynccontextmanager
+async def plain_server(content: bytes, *fields: str) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that gives every request the same answer; its base URL, and the requests' heads."""
+    heads: list[bytes] = []
+
+    async def serve(reader, writer):
+        try:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            head = ("HTTP/1.1 200 OK", *fields, f"Content-Length: {len(content)}", "Connection: close", "", "")
+            writer.write("\r\n".join(head).encode() + content)
+            await writer.drain()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://localhost:{server.sockets[0].getsockname()[1]}/v1", heads
+
+
+async def test_answer_that_is_compressed_all_the_same_is_read(agents):
+    async with plain_server(gzip.compress(FINE), "Content-Encoding: gzip") as (url, heads):
+        client = await agents(llm_base_url=url)
+        assert answer(await client.events()) == "fine"
+        assert b"accept-encoding: identity" in heads[0].lower()
+        assert b"authorization: bearer ltai_test_key" in heads[0].lower()
+
+
+async def test_server_that_has_the_chat_in_its_cache_is_asked_for_again(agents):
+    """LibertAI's gateway says by a cookie which of its servers that is."""
+    async with plain_server(FINE, "Set-Cookie: preferred_instances=b7; Path=/") as (url, heads):
+        client = await agents(llm_base_url=url)
+        await client.events("first")
+        await client.events("second")
+        assert b"preferred_instances=b7" not in heads[0]
+        assert b"preferred_instances=b7" in heads[1]
 
 
 async def test_halves_of_a_character_are_joined_and_a_lone_half_is_replaced(client, libertai):

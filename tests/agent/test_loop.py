@@ -421,7 +421,7 @@ async def test_long_chat_is_summarised_seldom_and_stays_the_same_in_between(agen
 
 
 async def test_summary_that_cannot_be_had_costs_neither_the_answer_nor_the_chat(agents, libertai):
-    client = await agents(agent_context_tokens=800)
+    client = await agents(agent_context_tokens=430, agent_tools=False)
     await libertai.reply("Yes. " * 80)
     await client.events("Remember the word cabbage. " + "word " * 80)
     await libertai.script(Script(status=503), Script(text="fine"))
