@@ -12,7 +12,7 @@ from agent.protocol import ChatRequest
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
 from agent.settings import Settings
-from agent.store import Store
+from agent.store import NOTHING, Aside, Store
 from agent.toolbox import Tool, Toolbox
 from agent.tools import ALWAYS, IN_WORKSPACE, ON_THE_WEB
 from agent.tools.desk import Desk
@@ -44,14 +44,16 @@ class Outfitter:
         desk = Desk(workspace, memory, self.web, out)
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
         # A model that cannot call tools is often a small one, which takes such a note for the question.
-        return Equipment(toolbox, _context(request, memory) if self.tools else "")
+        return Equipment(toolbox, _aside(request, memory) if self.tools else NOTHING)
 
 
-def _context(request: ChatRequest, memory: Memory) -> str:
+def _aside(request: ChatRequest, memory: Memory) -> Aside:
+    """The moment is short and goes with every question; facts may be long and go only when they have changed."""
     now = datetime.now(UTC)
-    lines = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
+    moment = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
     if request.user and request.user.name:
-        lines.append(f"The person is called {request.user.name}.")
+        moment.append(f"The person is called {request.user.name}.")
+    facts = []
     if notes := memory.words():
-        lines.append(f"Your notes about this person and their affairs:\n{notes}")
-    return "[Not written by the person, but for your information:\n" + "\n".join(lines) + "]"
+        facts.append(f"Your notes about this person and their affairs:\n{notes}")
+    return Aside(memory.scope, "\n".join(moment), "\n".join(facts))

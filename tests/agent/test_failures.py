@@ -1,7 +1,10 @@
 """A model server that refuses, breaks off, or sends something odd."""
 
 import asyncio
+import gzip
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -37,7 +40,16 @@ def envelope(code: int | str, message: str = "no") -> str:
         ((404, None), ErrorKind.UNKNOWN_MODEL, 502),
         ((400, envelope(400, "This model's maximum context length is 16000 tokens.")), ErrorKind.TOO_LONG, 413),
         ((400, envelope("exceed_context_size_error", "exceed_context_size")), ErrorKind.TOO_LONG, 413),
+        ((403, envelope("disabled")), ErrorKind.NO_ALLOWANCE, 402),
+        ((403, envelope("key_monthly_limit")), ErrorKind.NO_ALLOWANCE, 402),
+        ((403, envelope("no_credits")), ErrorKind.NO_ALLOWANCE, 402),
+        ((403, '{"detail": "Forbidden"}'), ErrorKind.BAD_KEY, 502),
+        ((404, '{"detail": "Model \'x\' not found"}'), ErrorKind.UNKNOWN_MODEL, 502),
+        ((408, ""), ErrorKind.UNREACHABLE, 503),
         ((413, ""), ErrorKind.TOO_LONG, 413),
+        ((429, '{"detail": "anon_limit", "used": 1, "limit": 1}'), ErrorKind.BUSY, 503),
+        ((504, "upstream timed out"), ErrorKind.UNREACHABLE, 503),
+        ((529, "[]"), ErrorKind.BUSY, 503),
         ((429, None), ErrorKind.BUSY, 503),
         ((503, None), ErrorKind.BUSY, 503),
         ((500, None), ErrorKind.UNREACHABLE, 503),
@@ -82,6 +94,14 @@ async def test_server_that_does_not_speak_http_is_unreachable(agents):
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         client = await agents(llm_base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
         assert (await client.events())[-1].kind is ErrorKind.UNREACHABLE
+
+
+async def test_server_that_says_nothing_for_too_long_is_unreachable(agents, libertai, monkeypatch):
+    monkeypatch.setattr("agent.llm.READ_SECONDS", 0.2)
+    client = await agents()
+    await libertai.script(Script(text="one two", hold_after=1), Script(text="fine"))
+    events = await client.events()
+    assert (answer(events), type(events[-1])) == ("fine", Done)
 
 
 @pytest.mark.parametrize("ending", [Ending.SILENT, Ending.RESET])
@@ -167,6 +187,45 @@ async def test_odd_but_whole_answer_is_read(client, libertai, odd):
     await libertai.script(odd)
     assert answer(await client.events()) == "fine"
     assert len(await libertai.calls()) == 1
+
+
+FINE = f"data: {json.dumps(say('fine'))}\n\ndata: {json.dumps(STOP)}\n\n".encode()
+
+
+@asynccontextmanager
+async def plain_server(content: bytes, *fields: str) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that gives every request the same answer; its base URL, and the requests' heads."""
+    heads: list[bytes] = []
+
+    async def serve(reader, writer):
+        try:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            head = ("HTTP/1.1 200 OK", *fields, f"Content-Length: {len(content)}", "Connection: close", "", "")
+            writer.write("\r\n".join(head).encode() + content)
+            await writer.drain()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://localhost:{server.sockets[0].getsockname()[1]}/v1", heads
+
+
+async def test_answer_that_is_compressed_all_the_same_is_read(agents):
+    async with plain_server(gzip.compress(FINE), "Content-Encoding: gzip") as (url, heads):
+        client = await agents(llm_base_url=url)
+        assert answer(await client.events()) == "fine"
+        assert b"accept-encoding: identity" in heads[0].lower()
+        assert b"authorization: bearer ltai_test_key" in heads[0].lower()
+
+
+async def test_server_that_has_the_chat_in_its_cache_is_asked_for_again(agents):
+    """LibertAI's gateway says by a cookie which of its servers that is."""
+    async with plain_server(FINE, "Set-Cookie: preferred_instances=b7; Path=/") as (url, heads):
+        client = await agents(llm_base_url=url)
+        await client.events("first")
+        await client.events("second")
+        assert b"preferred_instances=b7" not in heads[0]
+        assert b"preferred_instances=b7" in heads[1]
 
 
 async def test_halves_of_a_character_are_joined_and_a_lone_half_is_replaced(client, libertai):
