@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,8 +115,8 @@ async def agents(settings):
     """Starts agents inside this process: `client = await agents(agent_keepalive_seconds=1)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(**changes) -> Client:
-            agent = build(settings(**changes))
+        async def start(*, clock=time.time, **changes) -> Client:
+            agent = build(settings(**changes), clock=clock)
             serving = Serving(agent.asgi)
             await serving.start()
             stack.push_async_callback(serving.stop)
