@@ -37,6 +37,7 @@ class Agent:
 
     asgi: ASGIApp
     turns: Turns
+    agenda: Agenda
 
 
 def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agent:
@@ -76,7 +77,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         openapi_config=None,
         logging_config=None,
     )
-    return Agent(Door(rooms, key), turns)
+    return Agent(Door(rooms, key), turns, agenda)
 
 
 def _llm(settings: Settings) -> Llm:

@@ -36,7 +36,7 @@ def find_zone(name: str) -> ZoneInfo:
         raise BadTime(_WHICH_ZONE)
     try:
         return ZoneInfo(name.strip())
-    except (OSError, ValueError):  # not found, or no name of a file
+    except (KeyError, OSError, ValueError):  # not found, or no name of a file
         raise BadTime(
             f"There is no time zone {name!r}. Give an IANA name such as Europe/Berlin, America/New_York or UTC."
         ) from None
