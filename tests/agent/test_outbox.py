@@ -18,7 +18,7 @@ def folder(tmp_path):
 @pytest.fixture
 def opened(folder):
     """Opens the outbox anew, as after a restart."""
-    stores = []
+    stores: list[Store] = []
 
     def start(now=NOW):
         for store in stores:

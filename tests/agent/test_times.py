@@ -10,12 +10,12 @@ from agent.times import BadTime, find_zone, next_time, read_moment, shortest_gap
 BERLIN = "Europe/Berlin"
 
 
-def utc(*parts):
-    return datetime(*parts, tzinfo=UTC).timestamp()
+def utc(year, month, day, hour=0, minute=0):
+    return datetime(year, month, day, hour, minute, tzinfo=UTC).timestamp()
 
 
-def berlin(*parts):
-    return datetime(*parts, tzinfo=ZoneInfo(BERLIN)).timestamp()
+def berlin(year, month, day, hour=0, minute=0):
+    return datetime(year, month, day, hour, minute, tzinfo=ZoneInfo(BERLIN)).timestamp()
 
 
 def times(cron, after, count):
