@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, distinct, update
+from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 
@@ -47,7 +47,7 @@ class Letters:
 
     async def waiting(self) -> list[int]:
         """Chats for which there are letters."""
-        query = select(distinct(col(Letter.chat_id))).where(col(Letter.state) == LetterState.WAITING)
+        query = select(col(Letter.chat_id)).where(col(Letter.state) == LetterState.WAITING).distinct()
         async with self._database.transaction() as transaction:
             return list(await transaction.scalars(query))
 
@@ -73,10 +73,9 @@ class Letters:
             await transaction.execute(delete(Letter).where(*old))
 
     async def _known(self, transaction: AsyncConnection, agent_id: int, chats: set[int | None]) -> set[int | None]:
-        query = select(distinct(col(Turn.chat_id))).where(
-            col(Turn.agent_id) == agent_id, col(Turn.chat_id).in_([chat for chat in chats if chat is not None])
-        )
-        return set(await transaction.scalars(query))
+        named = [chat for chat in chats if chat is not None]
+        query = select(col(Turn.chat_id)).where(col(Turn.agent_id) == agent_id, col(Turn.chat_id).in_(named))
+        return set(await transaction.scalars(query.distinct()))
 
     def _row(self, agent_id: int, letter: protocol.Letter) -> dict[str, Any]:
         row = Letter(
