@@ -8,7 +8,18 @@ from litestar import Litestar, get, post
 from litestar.params import JSONBody
 from litestar.response import Stream
 
-from agent.protocol import EVENT_STREAM, ChatRequest, Event, Final, Health, to_json, to_sse
+from agent.protocol import (
+    EVENT_STREAM,
+    Acknowledged,
+    ChatRequest,
+    Event,
+    Final,
+    Health,
+    Letter,
+    Outbox,
+    to_json,
+    to_sse,
+)
 from bot.machines.engine import Inspection, RunState, Spec
 from bot.machines.provider import Place
 from tests.fakes.libertai_serving import Serving
@@ -22,10 +33,15 @@ class AgentDouble:
     def __init__(self) -> None:
         self.spec: Spec | None = None
         self.asked: list[ChatRequest] = []
+        self.letters: list[Letter] = []
         self._said: dict[str, list[Event]] = {}
         self._news = asyncio.Event()
         self._cuts = 0
-        self._serving = Serving(Litestar([self._health(), self._chat()], openapi_config=None, logging_config=None))
+        self._serving = Serving(
+            Litestar(
+                [self._health(), self._chat(), self._tick(), self._ack()], openapi_config=None, logging_config=None
+            )
+        )
         self.url = self._serving.url
 
     async def start(self) -> None:
@@ -54,6 +70,12 @@ class AgentDouble:
                 await self._news.wait()
         return self.asked[-1]
 
+    async def until_acknowledged(self, up_to: int) -> None:
+        """Wait until the letters up to this number are safe with the bot."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while any(letter.id <= up_to for letter in self.letters):
+                await self._news.wait()
+
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
@@ -76,6 +98,21 @@ class AgentDouble:
             return Health(status="ok", agent_name=self.spec.name, release=self.spec.release, model=self.spec.model)
 
         return health
+
+    def _tick(self) -> Any:
+        @post("/tick", status_code=200)
+        async def tick() -> Outbox:
+            return Outbox(letters=tuple(self.letters), next_due=None)
+
+        return tick
+
+    def _ack(self) -> Any:
+        @post("/outbox/ack", status_code=204)
+        async def ack(data: JSONBody[Acknowledged]) -> None:
+            self.letters = [letter for letter in self.letters if letter.id > data.up_to]
+            self._tell()
+
+        return ack
 
     def _chat(self) -> Any:
         @post("/chat", status_code=200)

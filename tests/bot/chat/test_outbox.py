@@ -103,8 +103,16 @@ async def talked(database):
     """Olga has written to Ada and Bob."""
     async with database.session() as session:
         for agent_id in (ADA, BOB):
-            facts = {"chat_id": OLGA, "user_id": OLGA, "message_id": 1, "message": "hi", "sequence": agent_id}
-            session.add(Turn(id=f"u{agent_id}", agent_id=agent_id, **facts))
+            said = Turn(
+                id=f"u{agent_id}",
+                agent_id=agent_id,
+                chat_id=OLGA,
+                user_id=OLGA,
+                message_id=1,
+                message="hi",
+                sequence=1,
+            )
+            session.add(said)
 
 
 @pytest.fixture
