@@ -22,6 +22,7 @@ class Alarms:
         self._database = database
         self._at: dict[int, float] = {}
         self._told: dict[int, float] = {}
+        self._writing = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the rows."""
@@ -53,13 +54,20 @@ class Alarms:
 
     async def drop(self, agent_id: int) -> None:
         """It is not to be called."""
-        self._at.pop(agent_id, None)
-        async with self._database.transaction() as transaction:
-            await transaction.execute(delete(Alarm).where(col(Alarm.agent_id) == agent_id))
+        if self._at.pop(agent_id, None) is not None:
+            await self._write(agent_id)
 
     async def _keep(self, agent_id: int, at: float) -> None:
         if self._at.get(agent_id) == at:
             return
         self._at[agent_id] = at
-        async with self._database.transaction() as transaction:
-            await transaction.execute(self._database.insert_or_replace(Alarm(agent_id=agent_id, at=at)))
+        await self._write(agent_id)
+
+    async def _write(self, agent_id: int) -> None:
+        # One after the other and each what holds then: two turns that end together may not leave the older in the row.
+        async with self._writing, self._database.transaction() as transaction:
+            at = self._at.get(agent_id)
+            if at is None:
+                await transaction.execute(delete(Alarm).where(col(Alarm.agent_id) == agent_id))
+            else:
+                await transaction.execute(self._database.insert_or_replace(Alarm(agent_id=agent_id, at=at)))

@@ -15,8 +15,8 @@ from bot.log import line
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
-"""Agents that are called at the same time."""
+AT_ONCE = 64
+"""Agents that are called at the same time; one that works keeps its call open for some seconds."""
 LOOK_SECONDS = 60.0
 """The longest sleep, since clocks jump. No agent is called for it."""
 FIRST_PAUSE_SECONDS = 1.0

@@ -89,6 +89,11 @@ class Post:
             while not condition():
                 await asyncio.sleep(0.002)
 
+    async def stop(self) -> None:
+        """End it when no call is in flight."""
+        await self.until(lambda: not self.outboxes._visits)
+        await self.outboxes.stop()
+
     async def texts(self, chat: int = OLGA) -> list[str]:
         """What waits, ticked off as if it were delivered."""
         found = []
@@ -119,7 +124,7 @@ async def talked(database):
 async def posts(database, talked, clock, monkeypatch):
     """Starts the clock of a bot, and after a restart that of the next."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.01)
-    started = []
+    started: list[Post] = []
 
     async def start(post: Post | None = None) -> Post:
         made = post or Post(database, clock)
@@ -129,7 +134,7 @@ async def posts(database, talked, clock, monkeypatch):
 
     yield start
     for post in started:
-        await post.outboxes.stop()
+        await post.stop()
 
 
 @pytest.fixture
@@ -329,6 +334,16 @@ async def test_many_are_called_side_by_side_but_not_all_at_once(post, monkeypatc
 
 
 # Alarms
+
+
+async def test_turns_that_end_together_leave_the_earliest_time(database):
+    alarms = Alarms(database)
+
+    await asyncio.gather(*(alarms.tell(ADA, NOW + seconds) for seconds in (9, 3, 7, 1, 5)))
+
+    again = Alarms(database)
+    await again.load()
+    assert (alarms.all(), again.all()) == ({ADA: NOW + 1}, {ADA: NOW + 1})
 
 
 async def test_what_a_turn_tells_only_makes_an_alarm_earlier(database):
