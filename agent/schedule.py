@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent import log
 from agent.protocol import Person, Role
 from agent.store import Store
-from agent.times import next_time
+from agent.times import BadTime, next_time
 
 # AUTOINCREMENT: people and models name reminders by their number. A row is looked at when both `due` and `not_before`
 # are over; `due` names the run, so that work which is tried again later is still the same run.
@@ -85,13 +86,12 @@ class Schedule:
 
     def advance(self, planned: Planned, now: float) -> None:
         """This time of it is over: its next one lies in the future, however many were missed."""
-        wish = planned.wish
-        if not wish.cron:
+        due = _next(planned.wish, now)
+        if due is None:
             self.remove(planned.number)
             return
         self._store.execute(
-            "UPDATE schedule SET due = ?, tries = 0, not_before = 0 WHERE id = ?",
-            (next_time(wish.cron, wish.zone, max(now, wish.due)), planned.number),
+            "UPDATE schedule SET due = ?, tries = 0, not_before = 0 WHERE id = ?", (due, planned.number)
         )
 
     def begin(self, planned: Planned) -> None:
@@ -101,6 +101,16 @@ class Schedule:
     def put_off(self, planned: Planned, until: float) -> None:
         """Not before that time."""
         self._store.execute("UPDATE schedule SET not_before = ? WHERE id = ?", (until, planned.number))
+
+
+def _next(wish: Wish, now: float) -> float | None:
+    if not wish.cron:
+        return None
+    try:
+        return next_time(wish.cron, wish.zone, max(now, wish.due))
+    except BadTime as error:  # its zone is not known any more; it must not hold up the others
+        log.warning("reminder has no next time", chat=wish.chat_id, reason=str(error))
+        return None
 
 
 def _read(row: Any) -> Planned:

@@ -143,6 +143,16 @@ async def test_a_reminder_in_the_middle_of_an_answer_stays_out_of_the_conversati
     assert "Soup" not in str((await libertai.calls())[-1].messages)
 
 
+async def test_a_reminder_whose_zone_is_gone_comes_a_last_time_and_holds_nothing_up(client):
+    wish = Wish("c1", Role.OWNER, PERSON, "Soup", "0 8 * * *", "Mars/Base", NOW - 1, does_work=False)
+    client.agenda.schedule.add(wish)
+    plan(client, "Bread")
+
+    assert await acknowledged(client) == ["⏰ Soup", "⏰ Bread"]
+
+    assert await tick(client) == {"letters": [], "next_due": None}
+
+
 # Work
 
 
