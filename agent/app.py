@@ -1,6 +1,7 @@
 """Composition root: settings → store → model client → loop → turns → HTTP; and what every refusal looks like."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
 from agent import log
+from agent.agenda import Agenda
 from agent.auth import Door, Key
 from agent.compaction import Compactor
 from agent.equip import Outfitter
@@ -22,8 +24,10 @@ from agent.prompt import system_prompt
 from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import health
+from agent.routes.outbox import acknowledge, outbox, tick
 from agent.settings import Settings
 from agent.store import Store
+from agent.tick import Ticker
 from agent.turns import Limits, Turns
 
 
@@ -33,13 +37,17 @@ class Agent:
 
     asgi: ASGIApp
     turns: Turns
+    agenda: Agenda
 
 
-def build(settings: Settings) -> Agent:
-    """Put an agent together; `BadSettings` if its data folder cannot be used."""
+def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agent:
+    """Put an agent together; `BadSettings` if its data folder cannot be used. `clock` is what falls due goes by."""
     store = Store(settings.agent_data)
     llm = _llm(settings)
-    turns = Turns(store, _loop(settings, store, llm), Outfitter.of(settings, store), _limits(settings))
+    agenda = Agenda.of(store, heartbeat_minutes=settings.agent_heartbeat_minutes, clock=clock)
+    outfitter = Outfitter.of(settings, store, agenda)
+    turns = Turns(store, _loop(settings, store, llm), outfitter, _limits(settings), agenda.next_due)
+    ticker = Ticker(agenda, turns)
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
@@ -49,15 +57,18 @@ def build(settings: Settings) -> Agent:
         try:
             yield
         finally:
+            await ticker.close()
             await turns.drain(0)
             await llm.close()
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health],
+        [chat, stop, forget, health, tick, outbox, acknowledge],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
+            "agenda": Provide(lambda: agenda, sync_to_thread=False),
+            "ticker": Provide(lambda: ticker, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
             "llm": Provide(lambda: llm, sync_to_thread=False),
@@ -66,7 +77,7 @@ def build(settings: Settings) -> Agent:
         openapi_config=None,
         logging_config=None,
     )
-    return Agent(Door(rooms, key), turns)
+    return Agent(Door(rooms, key), turns, agenda)
 
 
 def _llm(settings: Settings) -> Llm:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from agent.agenda import Agenda
 from agent.loop import Equipment, Output
 from agent.memory import Memory
 from agent.policy import may
 from agent.protocol import ChatRequest
+from agent.reminders import Reminders
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
 from agent.settings import Settings
@@ -25,23 +27,25 @@ class Outfitter:
     """Equips turns."""
 
     store: Store
+    agenda: Agenda
     sandbox: Sandbox
     web: Web
     tools: Sequence[Tool]
 
     @classmethod
-    def of(cls, settings: Settings, store: Store) -> "Outfitter":
+    def of(cls, settings: Settings, store: Store, agenda: Agenda) -> "Outfitter":
         """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
         web_url = settings.web_url
         here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
-        return cls(store, Sandbox(), web, here if settings.agent_tools else [])
+        return cls(store, agenda, Sandbox(), web, here if settings.agent_tools else [])
 
     def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat."""
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
-        desk = Desk(workspace, memory, self.web, out)
+        reminders = Reminders(self.store, self.agenda.schedule, request, self.agenda.clock)
+        desk = Desk(workspace, memory, reminders, self.web, out)
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
         # A model that cannot call tools is often a small one, which takes such a note for the question.
         return Equipment(toolbox, _aside(request, memory) if self.tools else NOTHING)

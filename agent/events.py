@@ -105,6 +105,10 @@ class EventLog:
                 text = ""
         return Reply(text, event)
 
+    def said(self) -> list[Event]:
+        """All its events."""
+        return list(map(from_json, self._lines))
+
     def spoke(self) -> bool:
         """Whether a client may have shown a part of the answer."""
         return any(isinstance(from_json(line), Text | Restart) for line in self._lines)

@@ -88,6 +88,8 @@ class Settings(BaseModel):
     agent_max_tokens: int = Field(default=4_096, ge=16)
     agent_turn_seconds: float = Field(default=600, gt=0)
     agent_concurrent_turns: int = Field(default=64, ge=1)
+    # How often the agent looks by itself whether there is something to tell its owner; 0: never.
+    agent_heartbeat_minutes: float = Field(default=0, ge=0)
     agent_drain_seconds: float = Field(default=20, ge=0)
 
     agent_keepalive_seconds: float = Field(default=15, gt=0)

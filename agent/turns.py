@@ -5,7 +5,7 @@ A turn belongs to the agent, not to the request that asked for it: a lost connec
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -65,12 +65,18 @@ class Turn:
         self.asked = False
         self.task: asyncio.Task[Usage] | None = None
         self.halted_by = ErrorKind.INTERRUPTED
+        self.is_silent: Callable[[str], bool] | None = None
         self._store = store
         self._coalesce = coalesce
         self._rounds: list[str] = []
         self._held: list[str] = []
         self._question: Ask | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def answer(self) -> str:
+        """All that was said."""
+        return _PARAGRAPH.join([*self._rounds, self.text.strip()]).strip()
 
     def say(self, text: str) -> None:
         """Append to the answer: the first piece goes out at once, what follows soon after goes out together."""
@@ -146,12 +152,16 @@ class Turn:
 class Turns:
     """Owns every turn from its acceptance to its last event."""
 
-    def __init__(self, store: Store, loop: Loop, equip: Equip, limits: Limits) -> None:
+    def __init__(
+        self, store: Store, loop: Loop, equip: Equip, limits: Limits, next_due: Callable[[], float | None]
+    ) -> None:
+        """`next_due` says when the control plane shall call; each turn ends with that."""
         self.draining = False
         self._equip = equip
         self._store = store
         self._loop = loop
         self._limits = limits
+        self._next_due = next_due
         self._slots = asyncio.Semaphore(limits.concurrent)
         self._live: dict[str, Turn] = {}
         self._queues: dict[str, deque[Turn]] = {}  # the first of each runs
@@ -161,13 +171,21 @@ class Turns:
         """How many turns wait or run."""
         return len(self._live)
 
-    def submit(self, request: ChatRequest) -> EventLog:
-        """Start a turn, or find the one of this id; return its events."""
+    def is_busy(self, chat_id: str) -> bool:
+        """Whether a turn of this chat waits or runs."""
+        return chat_id in self._queues
+
+    def submit(self, request: ChatRequest, *, is_silent: Callable[[str], bool] | None = None) -> EventLog:
+        """Start a turn, or find the one of this id; return its events.
+
+        With `is_silent` it is one that nobody asked: if it fails, or that says so of its answer, the history of the
+        chat keeps nothing of it.
+        """
         turn_id = request.turn_id or uuid4().hex
         live = self._live.get(turn_id)
         stored = self._store.find_turn(turn_id)
         if stored is None:
-            return self._start(request, turn_id)
+            return self._start(request, turn_id, is_silent)
         if stored.chat_id != request.chat_id:
             raise Refused(409, "other_chat", "This turn_id belongs to another chat. Choose a new one for a new turn.")
         return live.events if live else self._past(request, stored)
@@ -203,10 +221,10 @@ class Turns:
         except TimeoutError:
             await self._halt_all(list(self._queues.values()), ErrorKind.INTERRUPTED)
 
-    def _start(self, request: ChatRequest, turn_id: str) -> EventLog:
+    def _start(self, request: ChatRequest, turn_id: str, is_silent: Callable[[str], bool] | None) -> EventLog:
         self._refuse_if_draining()
         self._store.add_turn(turn_id, request.chat_id)
-        return self._enqueue(request, EventLog(self._store, turn_id))
+        return self._enqueue(request, EventLog(self._store, turn_id), is_silent)
 
     def _past(self, request: ChatRequest, stored: StoredTurn) -> EventLog:
         past = EventLog.of_past_turn(self._store, stored.id, base=stored.base)
@@ -224,8 +242,11 @@ class Turns:
         if self.draining:
             raise Refused(503, "draining", "This agent is about to stop. Ask again in a few seconds.")
 
-    def _enqueue(self, request: ChatRequest, events: EventLog) -> EventLog:
+    def _enqueue(
+        self, request: ChatRequest, events: EventLog, is_silent: Callable[[str], bool] | None = None
+    ) -> EventLog:
         turn = Turn(request, events, self._store, self._limits.coalesce_seconds)
+        turn.is_silent = is_silent
         self._live[turn.id] = turn
         queue = self._queues.setdefault(turn.chat_id, deque())
         queue.append(turn)
@@ -252,8 +273,11 @@ class Turns:
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.ASSISTANT, turn.text.rstrip())])
         if kind is ErrorKind.TOO_LONG:  # kept, it would make every later turn too long
             self._store.drop_messages(turn.id)
+        if turn.is_silent and (kind or (not turn.asked and turn.is_silent(turn.answer))):
+            self._store.drop_messages(turn.id)
         number = turn.events.last + 1
-        self._end(turn.events, failed(kind, number) if kind else Done(seq=number, usage=task.result()))
+        final = failed(kind, number) if kind else Done(seq=number, usage=task.result(), next_due=self._next_due())
+        self._end(turn.events, final)
         log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
         self._leave(turn)
 

@@ -21,7 +21,10 @@ from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
+from bot.chat.alarms import Alarms
 from bot.chat.files import Files
+from bot.chat.letters import Letters
+from bot.chat.outbox import Outboxes
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import BadSettings, DatabaseLost
@@ -45,6 +48,7 @@ from bot.telegram.files import FileSender, emptied
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
+from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import load_texts
@@ -123,12 +127,15 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
     fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
-    route = Route(people.agents, books, fleet, client)
+    alarms, letters = Alarms(database), Letters(database)
+    route = Route(people.agents, books, fleet, client, alarms)
     incoming = Files(database, route, TelegramFiles(bot))
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
     # Not in /tmp: in a container that is memory, and has room for one file.
     sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
-    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns, sender=sender), texts)
+    relay, postman = Relay(bot, limiter, turns, sender=sender), Postman(bot, letters, people.agents)
+    conversations = Conversations(turns, people.agents, people.users, relay, texts, postman=postman)
+    outboxes = Outboxes(route, alarms, letters, conversations.deliver)
     updates = Updates()
     services = Services(
         bot=bot,
@@ -146,7 +153,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         wake=conversations.wake,
         dispatch=updates.dispatch,
     )
-    front = Front(services, updates, conversations, notifier, lost=database.lost)
+    front = Front(services, updates, conversations, notifier, outboxes, lost=database.lost)
     health = Health({"database": database.trouble, "telegram": front.trouble, "fleet": fleet.trouble})
     await stack.enter_async_context(door(health))
     return await stack.enter_async_context(front.connected())

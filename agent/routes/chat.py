@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
+from agent.agenda import Agenda
 from agent.errors import STATUSES, Refused
 from agent.events import EventLog
 from agent.protocol import EVENT_STREAM, ChatReply, ChatRequest, Failed
@@ -21,10 +22,12 @@ async def chat(
     data: JSONBody[ChatRequest],
     request: Request[Any, Any, Any],
     turns: NamedDependency[Turns],
+    agenda: NamedDependency[Agenda],
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """Run a turn, or attach to it."""
     events = turns.submit(data)
+    agenda.heard(data)
     if EVENT_STREAM not in request.headers.get("accept", ""):
         return Response(await _reply(events))
     frames = events.follow(data.after, settings.agent_keepalive_seconds)

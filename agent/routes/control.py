@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request, get
 from litestar.di import NamedDependency
 
+from agent.agenda import Agenda
 from agent.auth import Key
 from agent.llm import Llm
 from agent.protocol import Health
@@ -13,9 +14,10 @@ from agent.turns import Turns
 
 
 @get("/health")
-async def health(
+async def health(  # noqa: PLR0917 - dependencies, by name
     request: Request[Any, Any, Any],
     turns: NamedDependency[Turns],
+    agenda: NamedDependency[Agenda],
     settings: NamedDependency[Settings],
     key: NamedDependency[Key],
     llm: NamedDependency[Llm],
@@ -33,4 +35,5 @@ async def health(
         digest=settings.agent_digest,
         model=settings.agent_model if known else None,
         running_turns=turns.running if known else None,
+        next_due=agenda.next_due() if known else None,
     )

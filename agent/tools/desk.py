@@ -6,6 +6,7 @@ from typing import Protocol
 
 from agent.memory import Memory
 from agent.protocol import Attachment
+from agent.reminders import Reminders
 from agent.web import Web
 from agent.workspace import Workspace
 
@@ -29,5 +30,6 @@ class Desk:
 
     workspace: Workspace
     memory: Memory
+    reminders: Reminders
     web: Web
     voice: Voice

@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 
 from agent import protocol
 from bot.accounts.agents import Agents
+from bot.chat.alarms import Alarms
 from bot.errors import AgentOffline
 from bot.fleet.books import Books
 from bot.fleet.fleet import Fleet
 from bot.machines.client import AgentClient, Door, Upload
-from bot.store.models import Phase
+from bot.store.models import Phase, Wanted
 
 READY_SECONDS = 300.0
 """How long a message waits for its agent to be brought back."""
@@ -18,16 +19,27 @@ READY_SECONDS = 300.0
 class Route:
     """Looked up for each call: machines are replaced."""
 
-    def __init__(self, agents: Agents, books: Books, fleet: Fleet, client: AgentClient) -> None:
+    def __init__(self, agents: Agents, books: Books, fleet: Fleet, client: AgentClient, alarms: Alarms) -> None:
         self._agents = agents
         self._books = books
         self._fleet = fleet
         self._client = client
+        self._alarms = alarms
 
     async def chat(self, agent_id: int, request: protocol.ChatRequest) -> AsyncIterator[protocol.Event]:
         """`AgentClient.chat` of this agent."""
         async for event in self._client.chat(await self._door(agent_id), request):
+            if isinstance(event, protocol.Done):
+                await self._note(agent_id, event.next_due)
             yield event
+
+    async def tick(self, agent_id: int) -> protocol.Outbox:
+        """`AgentClient.tick` of this agent."""
+        return await self._client.tick(await self._door(agent_id))
+
+    async def acknowledge(self, agent_id: int, up_to: int) -> None:
+        """`AgentClient.acknowledge` of this agent."""
+        await self._client.acknowledge(await self._door(agent_id), up_to)
 
     async def stop(self, agent_id: int, chat_id: str) -> None:
         """`AgentClient.stop` of this agent."""
@@ -55,7 +67,12 @@ class Route:
             health = await self._client.health(await self._door(agent_id))
         except AgentOffline:
             return False
+        await self._note(agent_id, health.next_due)
         return health.status == "ok"
+
+    async def is_wanted(self, agent_id: int) -> bool:
+        """It is not deleted."""
+        return (await self._books.agent(agent_id)).wanted is not Wanted.DELETED
 
     async def bring_back(self, agent_id: int) -> None:
         """Have it restarted and wait for it; `AgentOffline` if it does not come back."""
@@ -63,6 +80,10 @@ class Route:
         if agent.phase is Phase.RUNNING:
             await self._fleet.lost(agent)
         await self._fleet.wait_ready(agent_id, timeout=READY_SECONDS)
+
+    async def _note(self, agent_id: int, next_due: float | None) -> None:
+        if next_due is not None:
+            await self._alarms.tell(agent_id, next_due)
 
     async def _door(self, agent_id: int) -> Door:
         agent, machine = await self._books.agent(agent_id), await self._books.machine(agent_id)

@@ -115,6 +115,21 @@ class AgentClient:
         async with self._call(door, "GET", _file_path(chat_id, file_id)) as response:
             yield _pieces(response)
 
+    async def tick(self, door: Door) -> protocol.Outbox:
+        """Have it do what is due; the letters that wait, and when to call again."""
+        async with self._call(door, "POST", "/tick") as response:
+            try:
+                return protocol.Outbox.model_validate_json(await response.read())
+            except ValidationError as error:
+                raise AgentRefused("bad_outbox", "its outbox is not of this protocol") from error
+
+    async def acknowledge(self, door: Door, up_to: int) -> None:
+        """The letters up to this number are safe here; again is harmless."""
+        body = protocol.Acknowledged(up_to=up_to).model_dump_json().encode()
+        headers = {"Content-Type": "application/json"}
+        async with self._call(door, "POST", "/outbox/ack", data=body, headers=headers):
+            return
+
     @asynccontextmanager
     async def _call(self, door: Door, method: str, path: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = kwargs.pop("headers", {}) | {"Authorization": f"Bearer {door.secret.get_secret_value()}"}

@@ -4,8 +4,9 @@ import secrets
 import string
 import time
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Enum, Index, Integer, text
+from sqlalchemy import JSON, BigInteger, Column, Enum, Index, Integer, text
 from sqlmodel import Field, SQLModel
 
 LINK_ALPHABET = string.ascii_letters + string.digits
@@ -22,7 +23,7 @@ def new_machine_id() -> str:
 
 
 def _telegram_id(*, primary_key: bool = False, index: bool = False) -> Column[int]:
-    # Telegram ids pass 2**31.
+    # Telegram ids pass 2**31. Also for other numbers that somebody else gives out.
     return Column(BigInteger, primary_key=primary_key, index=index, autoincrement=False, nullable=False)
 
 
@@ -88,6 +89,15 @@ class TurnState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+
+
+class LetterState(StrEnum):
+    """A letter of an agent: from taken in to delivered."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DROPPED = "dropped"
+    """Telegram refuses it for good."""
 
 
 class DraftStep(StrEnum):
@@ -257,6 +267,30 @@ class TurnFile(SQLModel, table=True):
     stored: str = ""
     """The agent's answer (`protocol.Attachment` as JSON), once it has the file."""
     added_at: float = Field(default_factory=time.time)
+
+
+class Alarm(SQLModel, table=True):
+    """When an agent wants to be called (Unix time), if it does. A table of its own: turns and calls write it."""
+
+    agent_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    at: float
+
+
+class Letter(SQLModel, table=True):
+    """What an agent says unasked. Its number is the agent's own, which never gives it out again."""
+
+    __table_args__ = (_open_rows("ix_letter_open", "chat_id", "state = 'waiting'"),)
+
+    agent_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    id: int = Field(sa_column=_telegram_id(primary_key=True))
+    chat_id: int = Field(sa_type=BigInteger)
+    text: str
+    files: list[Any] = Field(sa_column=Column(JSON, nullable=False))
+    """`agent.protocol.Attachment` each."""
+    sent: int = 0
+    """How many of its messages are in the chat."""
+    state: LetterState = Field(default=LetterState.WAITING, sa_column=_word(LetterState))
+    received_at: float = Field(default_factory=time.time)
 
 
 class DailyUsage(SQLModel, table=True):

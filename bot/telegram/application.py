@@ -11,6 +11,7 @@ from telegram import Update
 from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, TelegramError
 from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 
+from bot.chat.outbox import Outboxes
 from bot.errors import BadSettings, DatabaseLost
 from bot.log import line
 from bot.settings import Settings
@@ -123,6 +124,7 @@ class Front:
         updates: Updates,
         conversations: Conversations,
         notifier: TelegramNotifier,
+        outboxes: Outboxes,
         *,
         lost: asyncio.Event,
     ) -> None:
@@ -130,6 +132,7 @@ class Front:
         self._updates = updates
         self._conversations = conversations
         self._notifier = notifier
+        self._outboxes = outboxes
         self._lost = lost
         self._application = updates.serve(services)
         self._intake = Intake(services.bot, services.inbox, updates.dispatch)
@@ -189,11 +192,13 @@ class Front:
         await self._notifier.start()
         await self._services.inbox.prune()
         await self._conversations.resume()
+        await self._outboxes.start()
         await self._publish_menu()
         log.info(line("answering", bot=self._services.bot.username))
 
     async def _stop(self) -> None:
         await self._updates.drain()
+        await self._outboxes.stop()
         await self._conversations.stop()
         await self._services.fleet.stop()
         await self._notifier.stop()

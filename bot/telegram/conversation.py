@@ -14,6 +14,7 @@ from bot.errors import AgentError, AgentOffline, AgentRefused, NotDelivered, Ref
 from bot.log import line
 from bot.store.models import Agent, Turn, Wanted
 from bot.telegram.ordering import Lanes
+from bot.telegram.postman import Postman
 from bot.telegram.relay import Conversation, Ending, Outcome, Relay
 from bot.telegram.texts import Speech, Texts
 
@@ -25,16 +26,24 @@ UNDELIVERED_PAUSE_SECONDS = 30.0
 class Conversations:
     """Turns of different chats run side by side, those of one chat in the order they were asked."""
 
-    def __init__(self, turns: Turns, agents: Agents, users: Users, relay: Relay, texts: Texts) -> None:
+    def __init__(
+        self, turns: Turns, agents: Agents, users: Users, relay: Relay, texts: Texts, *, postman: Postman
+    ) -> None:
         self._turns = turns
         self._agents = agents
         self._users = users
         self._relay = relay
         self._texts = texts
+        self._postman = postman
         self._lanes: Lanes[int] = Lanes("turns", self._answer_next)
 
     def wake(self, chat_id: int) -> None:
         """A turn of this chat was accepted."""
+        self._lanes.put(chat_id, chat_id)
+
+    def deliver(self, chat_id: int) -> None:
+        """There are letters for this chat: after the answer that is being shown."""
+        self._postman.expect(chat_id)
         self._lanes.put(chat_id, chat_id)
 
     async def resume(self) -> None:
@@ -48,7 +57,8 @@ class Conversations:
 
     async def _answer_next(self, chat_id: int) -> None:
         turn = await self._turns.next(chat_id)
-        if turn and not await self._answer(turn):
+        is_through = (turn is None or await self._answer(turn)) and await self._postman.deliver(chat_id)
+        if not is_through:
             await asyncio.sleep(UNDELIVERED_PAUSE_SECONDS)
             self.wake(chat_id)
 

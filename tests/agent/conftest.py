@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.app import build
+from agent.app import Agent, build
 from agent.protocol import EVENT_STREAM, ChatRequest, Event, KeepAlive, Restart, Text, from_sse
 from agent.settings import Settings
-from agent.turns import Turns
 from tests.fakes.libertai import LibertAIDouble
 from tests.fakes.libertai_serving import Serving
 
@@ -34,8 +34,9 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class Client:
     """Talks to an agent as the bot does."""
 
-    def __init__(self, url: str, turns: Turns | None = None) -> None:
-        self.turns = turns  # of an agent inside this process
+    def __init__(self, url: str, agent: Agent | None = None) -> None:
+        if agent:  # inside this process
+            self.turns, self.agenda = agent.turns, agent.agenda
         self.http = httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=DEADLINE, verify=NO_TLS
         )
@@ -116,12 +117,12 @@ async def agents(settings):
     """Starts agents inside this process: `client = await agents(agent_keepalive_seconds=1)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(**changes) -> Client:
-            agent = build(settings(**changes))
+        async def start(*, clock=time.time, **changes) -> Client:
+            agent = build(settings(**changes), clock=clock)
             serving = Serving(agent.asgi)
             await serving.start()
             stack.push_async_callback(serving.stop)
-            client = Client(serving.url, agent.turns)
+            client = Client(serving.url, agent)
             stack.push_async_callback(client.http.aclose)
             return client
 

@@ -84,13 +84,14 @@ class World:
 
         Telegram has no idempotency key: killed between a send and this record, the bot sends a second message.
         """
-        await self._until_row("SELECT 1 FROM turn WHERE answer_ids != ''")
+        await self.until_row("SELECT 1 FROM turn WHERE answer_ids != ''")
 
     async def until_phase(self, phase: str) -> None:
         """Wait until an agent is in this phase of its deployment."""
-        await self._until_row("SELECT 1 FROM agent WHERE phase = :phase", phase=phase)
+        await self.until_row("SELECT 1 FROM agent WHERE phase = :phase", phase=phase)
 
-    async def _until_row(self, query: str, **values: str) -> None:
+    async def until_row(self, query: str, **values: str) -> None:
+        """Wait until the bot's database answers this with a row."""
         with create_engine(self.stored, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
             async with asyncio.timeout(20):
                 while not connection.execute(text(query), values).first():

@@ -38,11 +38,12 @@ class Stage:
     telegram: TelegramSim
     agent: AgentDouble
     settings: Settings
+    link: str = ""
 
     async def talking(self) -> SimUser:
         """An owner who has asked their agent something."""
         owner = await self.telegram.user(name="Olga")
-        await make_agent(owner, name="Ada", job="Answer briefly.")
+        self.link = await make_agent(owner, name="Ada", job="Answer briefly.")
         await owner.press("Chat")
         await owner.wait_for("You are talking to your agent")
         await owner.send("Look it up.")

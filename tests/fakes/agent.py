@@ -11,11 +11,14 @@ from litestar.response import Stream
 from agent.protocol import (
     EVENT_STREAM,
     MAX_FILE_BYTES,
+    Acknowledged,
     Attachment,
     ChatRequest,
     Event,
     Final,
     Health,
+    Letter,
+    Outbox,
     Refusal,
     Role,
     to_json,
@@ -34,6 +37,7 @@ class AgentDouble:
     def __init__(self) -> None:
         self.spec: Spec | None = None
         self.asked: list[ChatRequest] = []
+        self.letters: list[Letter] = []
         self._said: dict[str, list[Event]] = {}
         self._news = asyncio.Event()
         self._cuts = 0
@@ -43,7 +47,7 @@ class AgentDouble:
         """Every file that it was given, by chat."""
         self.refusals: list[tuple[int, Refusal]] = []
         """Status and body of the answers to the next files that it is given."""
-        handlers = [self._health(), self._chat(), self._put_file(), self._get_file()]
+        handlers = [self._health(), self._chat(), self._put_file(), self._get_file(), self._tick(), self._ack()]
         self._serving = Serving(
             Litestar(handlers, openapi_config=None, logging_config=None, request_max_body_size=MAX_FILE_BYTES)
         )
@@ -75,6 +79,12 @@ class AgentDouble:
                 await self._news.wait()
         return self.asked[-1]
 
+    async def until_acknowledged(self, up_to: int) -> None:
+        """Wait until the letters up to this number are safe with the bot."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while any(letter.id <= up_to for letter in self.letters):
+                await self._news.wait()
+
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
@@ -97,6 +107,21 @@ class AgentDouble:
             return Health(status="ok", agent_name=self.spec.name, release=self.spec.release, model=self.spec.model)
 
         return health
+
+    def _tick(self) -> Any:
+        @post("/tick", status_code=200)
+        async def tick() -> Outbox:
+            return Outbox(letters=tuple(self.letters), next_due=None)
+
+        return tick
+
+    def _ack(self) -> Any:
+        @post("/outbox/ack", status_code=204)
+        async def ack(data: JSONBody[Acknowledged]) -> None:
+            self.letters = [letter for letter in self.letters if letter.id > data.up_to]
+            self._tell()
+
+        return ack
 
     def _chat(self) -> Any:
         @post("/chat", status_code=200)
