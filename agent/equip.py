@@ -9,6 +9,7 @@ from agent.loop import Equipment, Output
 from agent.memory import Memory
 from agent.policy import may
 from agent.protocol import ChatRequest
+from agent.recall import Recall
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
 from agent.settings import Settings
@@ -41,7 +42,7 @@ class Outfitter:
         """What is for who speaks in this chat."""
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
-        desk = Desk(workspace, memory, self.web, out)
+        desk = Desk(workspace, memory, self.web, out, Recall(self.store, request.chat_id))
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
         # A model that cannot call tools is often a small one, which takes such a note for the question.
         return Equipment(toolbox, _context(request, memory) if self.tools else "")

@@ -16,6 +16,8 @@ _VISITOR = frozenset(
         "web_fetch",
         "remember",
         "forget",
+        "recall",
+        "ask",
     }
 )
 """In a visitor's own folder and notes: `agent.desk` sees to that."""

@@ -119,7 +119,7 @@ class Turn:
         self.text = ""
         if self._question:
             self.events.emit(self._question.model_copy(update={"seq": self.events.last + 1}))
-            self._store.add_messages(self.id, self.chat_id, [Message(Speaker.ASSISTANT, _asked(self._question))])
+            self._store.add_messages(self.id, self.chat_id, [Message(Speaker.ASSISTANT, self._question.in_words())])
             self._question = None
 
     def settle(self) -> None:
@@ -280,11 +280,6 @@ class Turns:
                 _halt(queue[0], kind)
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _asked(question: Ask) -> str:
-    """A question as the model finds it in the history."""
-    return "\n".join([question.question, *(f"- {option}" for option in question.options)])
 
 
 def _tasks(queues: Iterable[deque[Turn]]) -> list[asyncio.Task[Usage]]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from agent.memory import Memory
 from agent.protocol import Attachment
+from agent.recall import Recall
 from agent.web import Web
 from agent.workspace import Workspace
 
@@ -22,6 +23,10 @@ class Voice(Protocol):
     def ask(self, question: str, options: Sequence[str]) -> None:
         """Ask, which ends the answer."""
 
+    @property
+    def asked(self) -> bool:
+        """Whether that was done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -31,3 +36,4 @@ class Desk:
     memory: Memory
     web: Web
     voice: Voice
+    recall: Recall
