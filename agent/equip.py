@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from agent.guide import Guidance, Guide
 from agent.loop import Equipment, Output
 from agent.memory import Memory
 from agent.policy import may
-from agent.protocol import ChatRequest
+from agent.protocol import ChatRequest, Role
 from agent.recall import Recall
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
@@ -28,6 +29,7 @@ class Outfitter:
     store: Store
     sandbox: Sandbox
     web: Web
+    guide: Guide
     tools: Sequence[Tool]
 
     @classmethod
@@ -36,23 +38,32 @@ class Outfitter:
         web_url = settings.web_url
         here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
-        return cls(store, Sandbox(), web, here if settings.agent_tools else [])
+        sandbox = Sandbox()
+        guide = Guide(sandbox) if SOCKET.exists() else Guide(folder=settings.agent_data / "workspace")
+        return cls(store, sandbox, web, guide, here if settings.agent_tools else [])
 
-    def __call__(self, request: ChatRequest, out: Output) -> Equipment:
+    async def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat."""
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
-        desk = Desk(workspace, memory, self.web, out, Recall(self.store, request.chat_id))
+        owner = request.role is Role.OWNER
+        has = {each.name for each in self.tools if may(request.role, each.name)}.__contains__
+        skills = partial(self.guide.skill, has=has, owner=owner)
+        desk = Desk(workspace, memory, self.web, out, Recall(self.store, request.chat_id), skills)
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
+        guidance = await self.guide.read()
         # A model that cannot call tools is often a small one, which takes such a note for the question.
-        return Equipment(toolbox, _context(request, memory) if self.tools else "")
+        context = _context(request, memory, guidance) if self.tools else ""
+        return Equipment(toolbox, context, guidance.instructions(has, owner=owner))
 
 
-def _context(request: ChatRequest, memory: Memory) -> str:
+def _context(request: ChatRequest, memory: Memory, guidance: Guidance) -> str:
     now = datetime.now(UTC)
     lines = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
     if request.user and request.user.name:
         lines.append(f"The person is called {request.user.name}.")
     if notes := memory.words():
         lines.append(f"Your notes about this person and their affairs:\n{notes}")
+    if request.role is Role.OWNER and guidance.memory:
+        lines.append(f"Your MEMORY.md:\n{guidance.memory}")
     return "[Not written by the person, but for your information:\n" + "\n".join(lines) + "]"

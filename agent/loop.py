@@ -68,11 +68,13 @@ class Output(Protocol):
 class Equipment:
     """What one turn has: its tools, and what the model should know now (the time, the notes).
 
-    The context goes with the newest question only, and is not kept: all that was sent before stays the same.
+    The context goes with the newest question only, and is not kept: all that was sent before stays the same. The
+    instructions stand at the end of the system prompt, and seldom change.
     """
 
     toolbox: Toolbox
     context: str
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class _Turn:
         self._chat_id = chat_id
         self._toolbox = equipment.toolbox
         self._context = equipment.context
+        self._system = "\n\n".join(part for part in (loop.system, equipment.instructions) if part)
         self._out = out
         self._spent = _Spent()
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -149,7 +152,7 @@ class _Turn:
         return self._answered(await self._ask([], _ENOUGH))
 
     async def _ask(self, tools: Sequence[dict[str, object]], last_words: str = "") -> Completion:
-        past = await self._loop.compactor.fit(self._chat_id, self._loop.system)
+        past = await self._loop.compactor.fit(self._chat_id, self._system)
         try:
             return await self._complete(past, tools, last_words)
         except ModelFailed as failure:
@@ -165,7 +168,7 @@ class _Turn:
         return await self._complete(past, tools, last_words)
 
     async def _smaller(self, past: Past, failure: ModelFailed) -> Past:
-        smaller = await self._loop.compactor.fit(self._chat_id, self._loop.system, squeeze=True)
+        smaller = await self._loop.compactor.fit(self._chat_id, self._system, squeeze=True)
         if smaller.messages() == past.messages():
             raise failure
         return smaller
@@ -174,7 +177,7 @@ class _Turn:
         messages = _with_context(past.messages(), self._context)
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
-        completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools)
+        completion = await self._loop.llm.complete(self._system, messages, self._out.say, tools)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
         self._spent.add(completion)

@@ -18,6 +18,7 @@ _VISITOR = frozenset(
         "forget",
         "recall",
         "ask",
+        "load_skill",
     }
 )
 """In a visitor's own folder and notes: `agent.desk` sees to that."""

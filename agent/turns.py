@@ -40,7 +40,7 @@ _PARAGRAPH = "\n\n"
 class Equip(Protocol):
     """Gives a turn its tools and its context."""
 
-    def __call__(self, request: ChatRequest, out: Output) -> Equipment:
+    async def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat. Tools may talk to the person by `out`."""
 
 
@@ -243,7 +243,8 @@ class Turns:
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
-            return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request, turn), turn)
+            equipment = await self._equip(turn.request, turn)
+            return await self._loop.answer(turn.id, turn.chat_id, equipment, turn)
 
     def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
         turn.settle()

@@ -6,9 +6,10 @@ from agent.tools.files import edit_file, list_files, read_file, search_files, wr
 from agent.tools.memory import forget, remember
 from agent.tools.recall import recall
 from agent.tools.shell import shell
+from agent.tools.skills import load_skill
 from agent.tools.web import web_fetch, web_search
 
 IN_WORKSPACE: tuple[Tool, ...] = (shell, read_file, write_file, edit_file, list_files, search_files)
 """Only where there is a wall: in a container."""
 ON_THE_WEB: tuple[Tool, ...] = (web_search, web_fetch)
-ALWAYS: tuple[Tool, ...] = (remember, forget, recall, ask)
+ALWAYS: tuple[Tool, ...] = (remember, forget, recall, ask, load_skill)

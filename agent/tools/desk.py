@@ -1,6 +1,6 @@
 """What the tools of one turn work with."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,3 +37,5 @@ class Desk:
     web: Web
     voice: Voice
     recall: Recall
+    skills: Callable[[str], Awaitable[str]]
+    """What a skill of this name says."""
