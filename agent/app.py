@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 from agent import log
 from agent.auth import Door, Key
 from agent.compaction import Compactor
+from agent.delegate import Delegates
 from agent.equip import Outfitter
 from agent.errors import HINTS, Refused
 from agent.history import History
@@ -22,6 +23,7 @@ from agent.prompt import system_prompt
 from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import health
+from agent.routes.tasks import stop_task, tasks
 from agent.settings import Settings
 from agent.store import Store
 from agent.turns import Limits, Turns
@@ -39,7 +41,9 @@ def build(settings: Settings) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used."""
     store = Store(settings.agent_data)
     llm = _llm(settings)
-    turns = Turns(store, _loop(settings, store, llm), Outfitter.of(settings, store), _limits(settings))
+    loop = _loop(settings, store, llm)
+    delegates = Delegates(loop)
+    turns = Turns(store, loop, Outfitter.of(settings, store, delegates), _limits(settings))
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
@@ -54,12 +58,13 @@ def build(settings: Settings) -> Agent:
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health],
+        [chat, stop, forget, health, tasks, stop_task],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
+            "delegates": Provide(lambda: delegates, sync_to_thread=False),
             "llm": Provide(lambda: llm, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},

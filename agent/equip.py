@@ -1,14 +1,15 @@
 """What a turn starts with: the tools that this agent has and this person may use, and what the model should know."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from agent.delegate import Delegates, Delegation
 from agent.guide import Guidance, Guide
 from agent.loop import Equipment, Output
 from agent.memory import Memory
-from agent.policy import may
+from agent.policy import may, may_alone
 from agent.protocol import ChatRequest, Role
 from agent.recall import Recall
 from agent.sandbox.client import Sandbox
@@ -30,17 +31,18 @@ class Outfitter:
     sandbox: Sandbox
     web: Web
     guide: Guide
+    delegates: Delegates
     tools: Sequence[Tool]
 
     @classmethod
-    def of(cls, settings: Settings, store: Store) -> "Outfitter":
+    def of(cls, settings: Settings, store: Store, delegates: Delegates) -> "Outfitter":
         """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
         web_url = settings.web_url
         here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
         sandbox = Sandbox()
         guide = Guide(sandbox) if SOCKET.exists() else Guide(folder=settings.agent_data / "workspace")
-        return cls(store, sandbox, web, guide, here if settings.agent_tools else [])
+        return cls(store, sandbox, web, guide, delegates, here if settings.agent_tools else [])
 
     async def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat."""
@@ -49,12 +51,16 @@ class Outfitter:
         owner = request.role is Role.OWNER
         has = {each.name for each in self.tools if may(request.role, each.name)}.__contains__
         skills = partial(self.guide.skill, has=has, owner=owner)
-        desk = Desk(workspace, memory, self.web, out, Recall(self.store, request.chat_id), skills)
+        delegation = Delegation(self.delegates, request.chat_id, out)
+        desk = Desk(workspace, memory, self.web, out, Recall(self.store, request.chat_id), skills, delegation.run)
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
         guidance = await self.guide.read()
         # A model that cannot call tools is often a small one, which takes such a note for the question.
         context = _context(request, memory, guidance) if self.tools else ""
-        return Equipment(toolbox, context, guidance.instructions(has, owner=owner))
+        equipment = Equipment(toolbox, context, guidance.instructions(has, owner=owner), delegation.spent)
+        alone = Toolbox(self.tools, desk, may=partial(may_alone, request.role))
+        delegation.equipment = replace(equipment, toolbox=alone)
+        return equipment
 
 
 def _context(request: ChatRequest, memory: Memory, guidance: Guidance) -> str:

@@ -75,6 +75,7 @@ class Equipment:
     toolbox: Toolbox
     context: str
     instructions: str = ""
+    spent: "Spent | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,11 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class _Spent:
+class Spent:
+    """What a turn, or a part of one, has cost. `limit` is in tokens; until a loop has it, there is none."""
+
+    limit: int | None = None
+    parent: "Spent | None" = None
     begun: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -97,6 +102,19 @@ class _Spent:
         self.prompt_tokens += completion.prompt_tokens
         self.cached_tokens += completion.cached_tokens
         self.completion_tokens += completion.completion_tokens
+        if self.parent:
+            self.parent.add(completion)
+
+    def add_calls(self, count: int) -> None:
+        self.tool_calls += count
+        if self.parent:
+            self.parent.add_calls(count)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this, or what it is a part of, has reached its limit."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        return bool((self.limit is not None and tokens > self.limit) or (self.parent and self.parent.is_over))
 
     def usage(self) -> Usage:
         return Usage(
@@ -134,7 +152,8 @@ class _Turn:
         self._context = equipment.context
         self._system = "\n\n".join(part for part in (loop.system, equipment.instructions) if part)
         self._out = out
-        self._spent = _Spent()
+        self._spent = equipment.spent or Spent()
+        self._spent.limit = loop.bounds.tokens
         self._calls: Counter[tuple[str, str]] = Counter()
         self._retried = False
 
@@ -186,7 +205,7 @@ class _Turn:
     async def _run_tools(self, completion: Completion) -> None:
         """Run them and write them down with their results, also when the turn is stopped in the middle."""
         calls = completion.calls
-        self._spent.tool_calls += len(calls)
+        self._spent.add_calls(len(calls))
         results: dict[str, Result] = {}
         try:
             if completion.finish_reason == "length":
@@ -210,8 +229,7 @@ class _Turn:
         await self._toolbox.run(fresh, results, self._out.tool)
 
     def _is_stuck(self) -> bool:
-        spent = self._spent.prompt_tokens + self._spent.completion_tokens
-        return spent > self._loop.bounds.tokens or max(self._calls.values(), default=0) >= _TOO_OFTEN
+        return self._spent.is_over or max(self._calls.values(), default=0) >= _TOO_OFTEN
 
     def _answered(self, completion: Completion) -> Usage:
         if completion.finish_reason == "length":

@@ -23,7 +23,15 @@ _VISITOR = frozenset(
 )
 """In a visitor's own folder and notes: `agent.desk` sees to that."""
 
+_OF_THE_TURN = frozenset({"ask", "delegate", "send_file", "remind", "reminders", "cancel_reminder"})
+"""They speak with the person, or decide what happens later: not for a part of the work to do."""
+
 
 def may(role: Role, tool: str) -> bool:
     """Whether this person may use this tool."""
     return role is Role.OWNER or tool in _VISITOR
+
+
+def may_alone(role: Role, tool: str) -> bool:
+    """Whether a sub-agent that works for this person may use this tool."""
+    return may(role, tool) and tool not in _OF_THE_TURN

@@ -2,6 +2,7 @@
 
 from agent.toolbox import Tool
 from agent.tools.ask import ask
+from agent.tools.delegate import delegate
 from agent.tools.files import edit_file, list_files, read_file, search_files, write_file
 from agent.tools.memory import forget, remember
 from agent.tools.recall import recall
@@ -12,4 +13,4 @@ from agent.tools.web import web_fetch, web_search
 IN_WORKSPACE: tuple[Tool, ...] = (shell, read_file, write_file, edit_file, list_files, search_files)
 """Only where there is a wall: in a container."""
 ON_THE_WEB: tuple[Tool, ...] = (web_search, web_fetch)
-ALWAYS: tuple[Tool, ...] = (remember, forget, recall, ask, load_skill)
+ALWAYS: tuple[Tool, ...] = (remember, forget, recall, ask, load_skill, delegate)

@@ -39,3 +39,5 @@ class Desk:
     recall: Recall
     skills: Callable[[str], Awaitable[str]]
     """What a skill of this name says."""
+    delegate: Callable[[str, str], Awaitable[str]]
+    """What a sub-agent reports of a task, given a context."""
