@@ -22,6 +22,7 @@ AT_ONCE = 3
 BOUNDS = Bounds(rounds=10, tokens=150_000)
 SECONDS = 180.0
 MAX_CHARS = 20_000
+MAX_PER_TURN = 12
 _SHOWN_CHARS = 200
 _MAX_MESSAGES = 400
 _ALONE = (
@@ -79,7 +80,7 @@ class Delegates:
         finally:
             del self._running[output.id]
             job.cancel()
-            await asyncio.wait([job])
+            await asyncio.gather(job, return_exceptions=True)
             output.end()
 
 
@@ -101,6 +102,8 @@ class Delegation:
         """What a sub-agent has to say about the task; `ToolFailed` if it did not get that far."""
         if not task.strip() or len(task) + len(context) > MAX_CHARS:
             raise ToolFailed(f"Give a task; with its context it may have {MAX_CHARS} characters.")
+        if self._count == MAX_PER_TURN:
+            raise ToolFailed(f"You have handed out {MAX_PER_TURN} tasks for this answer. Do the rest yourself.")
         self._count += 1
         question = _CONTEXT.format(task=task, context=context) if context.strip() else task
         # In memory alone: nobody comes back to this conversation.
@@ -163,7 +166,7 @@ class _Output:
         self.text = ""
 
     def tool(self, call: Call, label: str, state: ToolState) -> None:
-        shown = replace(call, id=f"{self.id}-{call.id}")
+        shown = Call(f"{self.id}-{call.id}", call.name, call.arguments)
         self._out.tool(shown, f"Delegate {self._number}: {label}", state)
         if state is ToolState.RUNNING:
             self._open[call.id] = (call, label)

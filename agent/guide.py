@@ -19,7 +19,7 @@ from agent.skills import BadSkill, Skill, builtin, index, read_skill
 from agent.toolbox import ToolFailed
 
 _SCRIPT = resources.files("agent").joinpath("own_files.py").read_text()
-_SECONDS = 10.0
+_SECONDS = 5.0
 _MAX_BYTES = 10_000_000
 _CUT = "[… only the first {limit} characters of {name} are shown …]"
 _INSTRUCTIONS = "Your owner's standing instructions (AGENTS.md):\n\n{text}"

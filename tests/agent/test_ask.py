@@ -1,8 +1,10 @@
 """Questions with ready answers: they end the answer, and leave a history that goes on with what was chosen."""
 
+import signal
+
 import pytest
 
-from agent.protocol import Ask, Done, ErrorKind, Failed, Restart
+from agent.protocol import Ask, Done, ErrorKind, Failed, Restart, Tool
 from tests.agent.conftest import answer, as_written, next_of
 from tests.fakes.libertai_sim import Found, Script, ToolCall
 
@@ -95,6 +97,27 @@ async def test_turn_stopped_beside_its_question_leaves_a_history_that_goes_on(cl
     assert final.kind is ErrorKind.STOPPED
     assert answer(await client.events("go on")) == "fine"
     assert [role for role, _ in await said(libertai)] == ["user", "assistant", "tool", "tool", "assistant", "user"]
+
+
+@pytest.mark.e2e
+async def test_agent_killed_beside_its_question_asks_it_anew(process, environment, libertai):
+    environment["AGENT_WEB_URL"] = libertai.url
+    client = await process.start()
+    await libertai.script(Script(text="Let us see.", calls=[ASK, SEARCH]), Script(calls=[ASK]), Script(text="Fine."))
+    await libertai.find(Found(hold=True))
+    async with client.stream(turn_id="t1") as events:
+        await libertai.asked(at_least=1)
+        await next_of(events, Tool)
+        process.signal(signal.SIGKILL)
+        await process.ended()
+    client = await process.start()
+    failed = (await client.events(turn_id="t1"))[-1]
+    assert failed.kind is ErrorKind.INTERRUPTED
+    again = await client.events(turn_id="t1", after=failed.seq, retry=True)
+    assert [event.question for event in again if isinstance(event, Ask)] == ["Which soup?"]
+    await client.events("Leek")
+    assert [role for role, _ in await said(libertai)] == ["user", "assistant", "tool", "assistant", "user"]
+    assert "Let us see." not in str(await said(libertai))
 
 
 async def test_turn_run_again_takes_its_question_back(client, libertai):

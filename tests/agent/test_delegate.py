@@ -204,6 +204,15 @@ async def test_model_that_fails_a_sub_agent_is_told_to_its_turn(client, libertai
     assert results_of((await libertai.calls())[-1])["d1"].startswith("It could not be done. The model is overloaded.")
 
 
+async def test_only_so_many_are_handed_out_for_one_answer(client, libertai):
+    await libertai.script(Script(calls=hand_out(*(str(number) for number in range(20)))))
+    await libertai.always(Script(text="Done."))
+    await owner(client)
+    results = list(results_of((await libertai.calls())[-1]).values())
+    assert results[: delegate.MAX_PER_TURN] == ["Done."] * delegate.MAX_PER_TURN
+    assert all(result.startswith("You have handed out 12 tasks") for result in results[delegate.MAX_PER_TURN :])
+
+
 @pytest.mark.parametrize("arguments", [{"task": " "}, {"task": "x" * 15_000, "context": "y" * 6_000}])
 async def test_task_that_is_none_or_a_book_is_refused(client, libertai, arguments):
     await libertai.script(Script(calls=[ToolCall(name="delegate", arguments=arguments, id="d1")]), Script(text="Fine."))
