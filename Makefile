@@ -93,8 +93,8 @@ test: $(STAMP) ## every test this machine can run (WHAT='-m "not e2e"' for the f
 	$(BIN)/python -m pytest -n auto $(WHAT)
 
 .PHONY: bench
-bench: $(STAMP) ## speed and memory beside the floor, in one run
-	$(BIN)/python -m scripts.bench
+bench: $(STAMP) ## speed and memory beside the floor, in one run; CHECK=1 fails where a goal is missed
+	$(BIN)/python -m scripts.bench $(if $(CHECK),--check)
 
 .PHONY: clean
 clean: ## remove the environment and everything that was made

@@ -7,8 +7,9 @@ malformed stream that was seen.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from agent.thinking import whole
@@ -52,12 +53,16 @@ class Calls:
         part.name = part.name or name
         part.arguments += _arguments(said.get("arguments"))
 
-    def finish(self) -> list[Call]:
-        """All calls that have a name, in their order, each with an id of its own."""
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return any(part.name for part in self._parts)
+
+    def finish(self, taken: Collection[str] = ()) -> list[Call]:
+        """All calls that have a name, in their order, each with an id of its own that is not among the `taken` ones."""
         named = [part for part in self._parts if part.name]
         return [
             Call(id_, whole(part.name), whole(part.arguments))
-            for id_, part in zip(_distinct([whole(part.id) for part in named]), named, strict=True)
+            for id_, part in zip(_distinct([whole(part.id) for part in named], taken), named, strict=True)
         ]
 
     def _part(self, index: object, id_: str, name: str) -> _Part:
@@ -88,25 +93,16 @@ def _is_another(part: _Part, id_: str, name: str) -> bool:
     return bool(name and part.name) and (name != part.name or _is_whole(part.arguments))
 
 
-def _distinct(ids: Sequence[str]) -> list[str]:
-    """The same ids for the same calls every time: what is missing or doubled becomes `call_<n>`."""
-    taken = set(ids)
-    seen: set[str] = set()
+def _distinct(ids: Sequence[str], taken: Collection[str]) -> list[str]:
+    """The same ids for the same calls every time: what is missing or known already becomes `call_<n>`."""
+    seen = set(taken)
+    minted = (id_ for number in count(len(seen)) if (id_ := f"call_{number}") not in seen and id_ not in ids)
     result = []
-    for number, id_ in enumerate(ids):
-        if not id_ or id_ in seen:
-            id_ = next(minted for minted in _minted(number) if minted not in taken | seen)  # noqa: PLW2901
+    for given in ids:
+        id_ = given if given and given not in seen else next(minted)
         seen.add(id_)
         result.append(id_)
     return result
-
-
-def _minted(number: int) -> Any:
-    yield f"call_{number}"
-    extra = 0
-    while True:
-        extra += 1
-        yield f"call_{number}_{extra}"
 
 
 def _text(value: object) -> str:

@@ -5,13 +5,15 @@ of what is sent, which the model server then has to read anew.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent import log
 from agent.errors import ModelFailed
-from agent.history import CHARS_PER_TOKEN, History, Past, tokens, valid
-from agent.llm import Llm
-from agent.store import Message, Speaker
+from agent.history import CHARS_PER_TOKEN, History, Past, Row, newest_question, tokens, valid
+from agent.llm import Completion, Llm
+from agent.store import NOTHING, Aside, Message, Speaker
 from agent.toolbox import shortened
 
 _FULL, _ROOMY = 0.75, 0.4
@@ -25,57 +27,86 @@ _ASK = (
 )
 _LOST = "[Older messages were left out here.]"
 
-Row = tuple[int, Message]
+_LEAST = 0.25
+"""Of the budget, for the chat, however much else there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a turn sends around the chat: the system prompt, what should be known now, and how large its tools are."""
+
+    system: str
+    now: Aside = NOTHING
+    tools_chars: int = 0
+
+    def tokens(self) -> int:
+        """Besides the chat. What should be known stands in the chat."""
+        return (len(self.system) + self.tools_chars) // CHARS_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
 class Compactor:
-    """Keeps chats within `budget` tokens."""
+    """Keeps what is sent within `budget` tokens."""
 
     llm: Llm
     history: History
     budget: int
 
-    async def fit(self, chat_id: str, system: str, *, squeeze: bool = False) -> Past:
-        """The chat as it fits; with `squeeze` smaller than it was thought to need (the server said it is too long)."""
-        past = self.history.load(chat_id)
-        size = tokens(past.messages())
-        full = min(_ROOMY * self.budget, size) / 2 if squeeze else _FULL * self.budget
+    async def fit(
+        self, chat_id: str, frame: Frame, spent: Callable[[Completion], None], *, squeeze: bool = False
+    ) -> Past:
+        """The chat as it fits; with `squeeze` smaller than it was thought to need (the server said it is too long).
+
+        `spent` hears what a summary cost.
+        """
+        past = self.history.load(chat_id, frame.now)
+        budget = max(self.budget - frame.tokens(), _LEAST * self.budget)
+        size = past.tokens()
+        full = min(_ROOMY * budget, size) / 2 if squeeze else _FULL * budget
         if size <= full:
             return past
-        room = full if squeeze else _ROOMY * self.budget
-        past = self._with_stubs(past, _newest_question(past.rows))
-        if tokens(past.messages()) > room:
-            past = await self._summarise(chat_id, system, past, room)
+        room = full if squeeze else _ROOMY * budget
+        past = self.history.tell(self._without_facts(self._with_stubs(past, newest_question(past.rows))), frame.now)
+        if past.tokens() > room:
+            past = await self._summarise(chat_id, past, room, _Asking(frame.system, budget, spent))
         return self._with_less_gathered(past, full)
 
-    async def _summarise(self, chat_id: str, system: str, past: Past, room: float) -> Past:
+    async def _summarise(self, chat_id: str, past: Past, room: float, asking: "_Asking") -> Past:
         cut = _cut(past.rows, room)
         if cut == 0:
             return past
         older = Past(past.summary, past.rows[:cut])
-        summary = await self._summary(chat_id, system, older)
+        summary = await self._summary(chat_id, older, asking)
         if summary:
             self.history.store.keep_summary(chat_id, past.rows[cut - 1][0], summary)
         # A failed summary is not kept: the messages are left out this time only, and the next time tries again.
         return Past(summary or f"{older.summary}\n\n{_LOST}".strip(), past.rows[cut:])
 
-    async def _summary(self, chat_id: str, system: str, older: Past) -> str:
+    async def _summary(self, chat_id: str, older: Past, asking: "_Asking") -> str:
         """The model's words; empty if it had none."""
         said: list[str] = []
-        asked = valid([*_within(older.messages(), self.budget), Message(Speaker.USER, _ASK)])
+        asked = valid([*_within(older.messages(), asking.budget), Message(Speaker.USER, _ASK)])
         try:
-            await self.llm.complete(system, asked, said.append)
+            asking.spent(await self.llm.complete(asking.system, asked, said.append))
         except ModelFailed as failure:
             log.warning("no summary", chat=chat_id, reason=str(failure))
             return ""
         return "".join(said).strip()
 
+    def _without_facts(self, past: Past) -> Past:
+        """Facts only with the newest question, if it has them."""
+        rows = list(past.rows)
+        for index, (number, message) in enumerate(rows[: newest_question(rows)]):
+            if message.aside and message.aside.facts:
+                rows[index] = (number, replace(message, aside=replace(message.aside, facts="")))
+                self.history.store.keep_aside(number, replace(message.aside, facts=""))
+        return Past(past.summary, rows)
+
     def _with_less_gathered(self, past: Past, full: float) -> Past:
         """Where one answer gathers too much by itself: its older results go too, and its last ones are shortened."""
-        if tokens(past.messages()) > full:
+        if past.tokens() > full:
             past = self._with_stubs(past, _last_round(past.rows))
-        over = tokens(past.messages()) - full
+        over = past.tokens() - full
         bulk = sum(len(message.text) for _, message in past.rows if _is_bulky(message))
         if over <= 0 or not bulk:
             return past
@@ -98,6 +129,15 @@ class Compactor:
         return Past(past.summary, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """How a summary is asked for."""
+
+    system: str
+    budget: float
+    spent: Callable[[Completion], None]
+
+
 def _is_bulky(message: Message) -> bool:
     return message.speaker is Speaker.TOOL and len(message.text) > _BULKY_CHARS
 
@@ -107,21 +147,16 @@ def _last_round(rows: Sequence[Row]) -> int:
     return max((index for index, (_, message) in enumerate(rows) if message.calls), default=0)
 
 
-def _newest_question(rows: Sequence[Row]) -> int:
-    """Where the newest message of the person is; 0 if there is none."""
-    return max((index for index, (_, message) in enumerate(rows) if message.speaker is Speaker.USER), default=0)
-
-
 def _cut(rows: Sequence[Row], room: float) -> int:
     """Where the part begins that stays: at a message of the person, so that no call loses its results."""
-    newest = _newest_question(rows)
+    newest = newest_question(rows)
     for index in range(newest + 1):
         if rows[index][1].speaker is Speaker.USER and tokens(message for _, message in rows[index:]) <= room:
             return index
     return newest
 
 
-def _within(messages: list[Message], budget: int) -> list[Message]:
+def _within(messages: list[Message], budget: float) -> list[Message]:
     """The newest that fit: also what is summarised must fit into the context."""
     if tokens(messages) <= budget:
         return messages

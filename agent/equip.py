@@ -15,7 +15,7 @@ from agent.recall import Recall
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
 from agent.settings import Settings
-from agent.store import Store
+from agent.store import NOTHING, Aside, Store
 from agent.toolbox import Tool, Toolbox
 from agent.tools import ALWAYS, IN_WORKSPACE, ON_THE_WEB
 from agent.tools.desk import Desk
@@ -56,20 +56,22 @@ class Outfitter:
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
         guidance = await self.guide.read()
         # A model that cannot call tools is often a small one, which takes such a note for the question.
-        context = _context(request, memory, guidance) if self.tools else ""
-        equipment = Equipment(toolbox, context, guidance.instructions(has, owner=owner), delegation.spent)
+        now = _aside(request, memory, guidance) if self.tools else NOTHING
+        equipment = Equipment(toolbox, now, guidance.instructions(has, owner=owner), delegation.spent)
         alone = Toolbox(self.tools, desk, may=partial(may_alone, request.role))
         delegation.equipment = replace(equipment, toolbox=alone)
         return equipment
 
 
-def _context(request: ChatRequest, memory: Memory, guidance: Guidance) -> str:
+def _aside(request: ChatRequest, memory: Memory, guidance: Guidance) -> Aside:
+    """The moment is short and goes with every question; facts may be long and go only when they have changed."""
     now = datetime.now(UTC)
-    lines = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
+    moment = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
     if request.user and request.user.name:
-        lines.append(f"The person is called {request.user.name}.")
+        moment.append(f"The person is called {request.user.name}.")
+    facts = []
     if notes := memory.words():
-        lines.append(f"Your notes about this person and their affairs:\n{notes}")
+        facts.append(f"Your notes about this person and their affairs:\n{notes}")
     if request.role is Role.OWNER and guidance.memory:
-        lines.append(f"Your MEMORY.md:\n{guidance.memory}")
-    return "[Not written by the person, but for your information:\n" + "\n".join(lines) + "]"
+        facts.append(f"Your MEMORY.md:\n{guidance.memory}")
+    return Aside(memory.scope, "\n".join(moment), "\n".join(facts))

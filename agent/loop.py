@@ -10,12 +10,12 @@ from typing import Protocol
 
 from agent import log
 from agent.calls import Call, read_json, replayable
-from agent.compaction import Compactor
+from agent.compaction import Compactor, Frame
 from agent.errors import ModelFailed
 from agent.history import Past, valid
 from agent.llm import Completion, Llm
 from agent.protocol import Attachment, ErrorKind, ToolState, Usage
-from agent.store import Message, Speaker
+from agent.store import Aside, Message, Speaker
 from agent.toolbox import Result, Toolbox
 
 _ASKING_AGAIN = {
@@ -66,14 +66,13 @@ class Output(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What one turn has: its tools, and what the model should know now (the time, the notes).
+    """What one turn has: its tools, and what the model should know now (the time, the notes; see `agent.asides`).
 
-    The context goes with the newest question only, and is not kept: all that was sent before stays the same. The
-    instructions stand at the end of the system prompt, and seldom change.
+    The instructions stand at the end of the system prompt, and seldom change.
     """
 
     toolbox: Toolbox
-    context: str
+    now: Aside
     instructions: str = ""
     spent: "Spent | None" = None
 
@@ -149,8 +148,9 @@ class _Turn:
         self._turn_id = turn_id
         self._chat_id = chat_id
         self._toolbox = equipment.toolbox
-        self._context = equipment.context
+        self._tools = equipment.toolbox.schemas()
         self._system = "\n\n".join(part for part in (loop.system, equipment.instructions) if part)
+        self._frame = Frame(self._system, equipment.now, equipment.toolbox.chars())
         self._out = out
         self._spent = equipment.spent or Spent()
         self._spent.limit = loop.bounds.tokens
@@ -158,9 +158,8 @@ class _Turn:
         self._retried = False
 
     async def run(self) -> Usage:
-        tools = self._toolbox.schemas()
         for _ in range(self._loop.bounds.rounds):
-            completion = await self._ask(tools)
+            completion = await self._ask(self._tools)
             if not completion.calls:
                 return self._answered(completion)
             await self._run_tools(completion)
@@ -171,7 +170,7 @@ class _Turn:
         return self._answered(await self._ask([], _ENOUGH))
 
     async def _ask(self, tools: Sequence[dict[str, object]], last_words: str = "") -> Completion:
-        past = await self._loop.compactor.fit(self._chat_id, self._system)
+        past = await self._fit()
         try:
             return await self._complete(past, tools, last_words)
         except ModelFailed as failure:
@@ -186,20 +185,25 @@ class _Turn:
         await asyncio.sleep(self._loop.retry_pause)
         return await self._complete(past, tools, last_words)
 
+    async def _fit(self, *, squeeze: bool = False) -> Past:
+        return await self._loop.compactor.fit(self._chat_id, self._frame, self._spent.add, squeeze=squeeze)
+
     async def _smaller(self, past: Past, failure: ModelFailed) -> Past:
-        smaller = await self._loop.compactor.fit(self._chat_id, self._system, squeeze=True)
+        smaller = await self._fit(squeeze=True)
         if smaller.messages() == past.messages():
             raise failure
         return smaller
 
     async def _complete(self, past: Past, tools: Sequence[dict[str, object]], last_words: str) -> Completion:
-        messages = _with_context(past.messages(), self._context)
+        messages = past.messages()
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
         completion = await self._loop.llm.complete(self._system, messages, self._out.say, tools)
+        self._spent.add(completion)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
-        self._spent.add(completion)
+        if completion.spoilt and not completion.calls and not self._retried:
+            raise ModelFailed(ErrorKind.BAD_REPLY, "a malformed call in the text")
         return completion
 
     async def _run_tools(self, completion: Completion) -> None:
@@ -239,14 +243,6 @@ class _Turn:
 
 _ASKED = Message(Speaker.USER, "")
 """Before an answer, so that it is valid."""
-
-
-def _with_context(messages: list[Message], context: str) -> list[Message]:
-    newest = max((index for index, each in enumerate(messages) if each.speaker is Speaker.USER), default=None)
-    if newest is None or not context:
-        return messages
-    question = Message(Speaker.USER, f"{messages[newest].text}\n\n{context}")
-    return [*messages[:newest], question, *messages[newest + 1 :]]
 
 
 def _message(result: Result) -> Message:

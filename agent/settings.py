@@ -6,8 +6,16 @@ import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, HttpUrl, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 
 from agent.errors import BadSettings
 
@@ -44,10 +52,13 @@ _OneLine = Annotated[
 _HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 
 
-class Settings(BaseSettings):
-    """Each field is the environment variable of the same name in capitals; an empty variable counts as missing."""
+class Settings(BaseModel):
+    """Each field is the environment variable of the same name in capitals; an empty variable counts as missing.
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="forbid")
+    Read without pydantic-settings, which is 5 MB of every idle agent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     agent_name: _OneLine
     agent_job: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_fits_a_variable)]
@@ -93,12 +104,16 @@ class Settings(BaseSettings):
 def read_settings() -> Settings:
     """Read the environment and take the secrets out of it, so that no child process inherits them."""
     try:
-        return Settings()
+        return Settings.model_validate(_environment())
     except ValidationError as error:
         raise BadSettings(_problems(error)) from None  # the cause would print the values
     finally:
         for name in _SECRETS:
             os.environ.pop(name, None)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name in Settings.model_fields if (value := os.environ.get(name.upper()))}
 
 
 def listen(settings: Settings) -> socket.socket:

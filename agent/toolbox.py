@@ -74,6 +74,11 @@ def _schema(known: Tool) -> dict[str, Any]:
     }
 
 
+@cache
+def _chars(known: Tool) -> int:
+    return len(json.dumps(_schema(known)))
+
+
 def tool(
     label: str, *, reads_only: bool = False, seconds: float = TOOL_SECONDS
 ) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
@@ -126,6 +131,10 @@ class Toolbox:
     def schemas(self) -> list[dict[str, Any]]:
         """Always in the same order, for the model server's cache."""
         return [each.schema() for each in self._tools.values()]
+
+    def chars(self) -> int:
+        """How much of the context their schemas take."""
+        return sum(map(_chars, self._tools.values()))
 
     async def run(self, calls: Sequence[Call], results: dict[str, Result], told: Told) -> None:
         """Run them and put each result into `results` by its call's id, so that a cancelled run leaves what it has."""

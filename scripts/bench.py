@@ -1,83 +1,102 @@
-"""Measure the agent beside its floor in one run on loopback: first text seen, and CPU per turn with a full history."""
+"""Measure the agent beside its floor in one run on loopback: first text, CPU per turn with a full history, its start.
 
+`--check` exits with 1 if a goal is missed. Ratios are medians over rounds, in each of which both take their turn, so
+that what else the machine does counts for both.
+"""
+
+import argparse
 import asyncio
-import os
+import itertools
 import secrets
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 import aiohttp
-import psutil
 
 from agent.store import Message, Speaker, Store
+from scripts.bench_servers import Server, running
 from tests.fakes.libertai_sim import Pace
 
 MODEL = "scripted"
 KEY = f"LTAI_{secrets.token_hex(8)}"
 SECRET = secrets.token_urlsafe(24)
-CHATS = 50
+CHATS, CROWD = 50, 500
 HISTORY = 100
-START_SECONDS = 30
+SEEDED = 1_600
+"""Chats with a full history: each turn has one of its own, so that none has more."""
+STARTS = 5
 SLOW = Pace(first_token_seconds=0.1, tokens_per_second=100)
 AT_ONCE = Pace()
+FIRST_TEXT, CPU, START_SECONDS, IDLE_MEGABYTES = 1.2, 2.0, 1.0, 60.0
+"""The goals."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running process that answers `POST /chat`."""
+@dataclass(slots=True)
+class Report:
+    """Lines for people, and whether every goal was met."""
 
-    url: str
-    process: psutil.Process
+    met: bool = True
+    lines: list[str] = field(default_factory=lambda: [f"{'':40}{'floor':>9}{'agent':>9}{'ratio':>8}"])
 
-    def cpu_seconds(self) -> float:
-        """CPU time used so far."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+    def compare(self, name: str, rounds: list[tuple[float, float]], goal: float) -> None:
+        """Of (floor, agent) in each round."""
+        ratio = median(agent / floor for floor, agent in rounds)
+        floor, agent = (1000 * median(values) for values in zip(*rounds, strict=True))
+        self._add(f"{name:40}{floor:9.2f}{agent:9.2f}{ratio:8.2f}", f"at most {goal}", met=ratio <= goal)
+
+    def limit(self, name: str, value: float, goal: float) -> None:
+        """Of the agent alone."""
+        self._add(f"{name:40}{'':9}{value:9.2f}{'':8}", f"at most {goal:g}", met=value <= goal)
+
+    def _add(self, line: str, goal: str, *, met: bool) -> None:
+        self.lines.append(f"{line}   {'ok' if met else 'MISSED'} ({goal})")
+        self.met = self.met and met
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one server was measured at."""
-
-    first_text: dict[int, list[float]]
-    cpu: dict[int, float]
+_fresh = itertools.count()
 
 
-async def measure(model: str, servers: dict[str, Server]) -> dict[str, Figures]:
-    """Measure all servers in turns, so that they share whatever else the machine does."""
-    figures = {name: Figures({1: [], CHATS: []}, {}) for name in servers}
+async def measure(report: Report, model: str, floor: Server, agent: Server) -> None:
+    """Measure both, turn about."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+        await _prepare(client, model, tokens=100, pace=AT_ONCE)
+        await _same_question(client, model, floor, agent)
+        for server in (floor, agent):  # with their connections open, as they are in the middle of a day
+            await _turns(client, server, CHATS)
         await _prepare(client, model, tokens=100, pace=SLOW)
-        for server in servers.values():  # both with their connections open, as they are in the middle of a day
-            await _first_texts(client, server, CHATS)
-        for concurrency, rounds in ((1, 8), (CHATS, 3)):
-            for _ in range(rounds):
-                for name, server in servers.items():
-                    figures[name].first_text[concurrency] += await _first_texts(client, server, concurrency)
+        for at_once, rounds in ((1, 9), (CHATS, 5)):
+            texts = [[median(await _turns(client, each, at_once)) for each in (floor, agent)] for _ in range(rounds)]
+            report.compare(f"first text, ms, {at_once} at once", [(a, b) for a, b in texts], FIRST_TEXT)
         await _prepare(client, model, tokens=40, pace=AT_ONCE)
-        for concurrency, rounds in ((1, 150), (CHATS, 8)):
-            for name, server in servers.items():
-                figures[name].cpu[concurrency] = await _cpu_per_turn(client, server, concurrency, rounds)
-    return figures
+        for at_once, rounds, times in ((1, 7, 40), (CHATS, 7, 2)):
+            cpu = [[await _cpu(client, each, at_once, times) for each in (floor, agent)] for _ in range(rounds)]
+            report.compare(f"CPU per turn, ms, {at_once} at once", [(a, b) for a, b in cpu], CPU)
+        begun = time.perf_counter()
+        lost = CROWD - len(await _turns(client, agent, CROWD))
+        report.limit(f"lost of {CROWD} at once ({time.perf_counter() - begun:.1f} s)", lost, 0)
 
 
-async def _first_texts(client: aiohttp.ClientSession, server: Server, concurrency: int) -> list[float]:
-    return await asyncio.gather(*(_turn(client, server, f"chat{number}") for number in range(concurrency)))
+async def _same_question(client: aiohttp.ClientSession, model: str, floor: Server, agent: Server) -> None:
+    await _turns(client, agent, 1)
+    calls = await (await client.get(f"{model}/sim/calls")).json()
+    (await client.put(f"{floor.url}/context", json=calls[-1]["body"])).raise_for_status()
 
 
-async def _cpu_per_turn(client: aiohttp.ClientSession, server: Server, concurrency: int, rounds: int) -> float:
+async def _turns(client: aiohttp.ClientSession, server: Server, at_once: int) -> list[float]:
+    """The seconds to the first text of each turn."""
+    return await asyncio.gather(*(_turn(client, server, f"chat{next(_fresh)}") for _ in range(at_once)))
+
+
+async def _cpu(client: aiohttp.ClientSession, server: Server, at_once: int, times: int) -> float:
     before = server.cpu_seconds()
-    for _ in range(rounds):
-        await _first_texts(client, server, concurrency)
-    return (server.cpu_seconds() - before) / (rounds * concurrency)
+    for _ in range(times):
+        await _turns(client, server, at_once)
+    return (server.cpu_seconds() - before) / (times * at_once)
 
 
 async def _turn(client: aiohttp.ClientSession, server: Server, chat_id: str) -> float:
@@ -93,7 +112,7 @@ async def _turn(client: aiohttp.ClientSession, server: Server, chat_id: str) -> 
             told = told[-200:] + piece
             if not first and b"word" in piece:
                 first = time.perf_counter() - begun
-    if not first or b'"error"' in told:
+    if not first or b'"error"' in told or not (b'"done"' in told or b"[DONE]" in told):
         raise SystemExit(f"a turn failed: {told[-200:]!r}")
     return first
 
@@ -104,75 +123,47 @@ async def _prepare(client: aiohttp.ClientSession, model: str, *, tokens: int, pa
     (await client.post(f"{model}/sim/pace", json=pace.model_dump())).raise_for_status()
 
 
-@contextmanager
-def _running(module: str, environment: dict[str, str]) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as door:
-        url = f"http://127.0.0.1:{door.getsockname()[1]}"
-        variables = os.environ | environment | {"AGENT_FD": str(door.fileno())}
-        process = subprocess.Popen(  # noqa: S603 - our own modules
-            [sys.executable, "-m", module], env=variables, pass_fds=[door.fileno()], stderr=subprocess.DEVNULL
-        )
-    try:
-        yield Server(url, psutil.Process(process.pid))
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-async def _until_up(urls: list[str]) -> None:
-    async with aiohttp.ClientSession() as client, asyncio.timeout(START_SECONDS):
-        for url in urls:
-            (await client.get(f"{url}/health")).raise_for_status()
-
-
 def _seed(folder: Path) -> None:
     """Give each chat a full history."""
     store = Store(folder)
-    for chat in range(CHATS):
+    for chat in range(SEEDED):
         speakers = (Speaker.USER, Speaker.ASSISTANT) * (HISTORY // 2)
         said = [Message(speaker, f"Message {number}: {'word ' * 24}") for number, speaker in enumerate(speakers)]
         store.add_messages("seed", f"chat{chat}", said)
     store.close()
 
 
-def _table(figures: dict[str, Figures]) -> str:
-    rows = [f"{'':44}{'floor':>9}{'agent':>9}{'ratio':>8}"]
-    for concurrency in (1, CHATS):
-        texts = {name: [1000 * value for value in figure.first_text[concurrency]] for name, figure in figures.items()}
-        middle = {name: median(values) for name, values in texts.items()}
-        high = {name: quantiles(values, n=20)[-1] for name, values in texts.items()}
-        cpu = {name: 1000 * figure.cpu[concurrency] for name, figure in figures.items()}
-        rows += [
-            _row(f"first text, p50 ms, {concurrency} at once", middle),
-            _row(f"first text, p95 ms, {concurrency} at once", high),
-            _row(f"CPU ms per turn, {concurrency} at once", cpu),
-        ]
-    return "\n".join(rows)
+def _starts(report: Report, environment: dict[str, str]) -> None:
+    starts, sizes = [], []
+    for _ in range(STARTS):
+        with running("agent", environment) as agent:
+            starts.append(agent.started)
+            sizes.append(agent.megabytes())
+    report.limit("start to /health, s", median(starts), START_SECONDS)
+    report.limit("idle memory, MB", median(sizes), IDLE_MEGABYTES)
 
 
-def _row(name: str, values: dict[str, float]) -> str:
-    floor, agent = values["floor"], values["agent"]
-    return f"{name:44}{floor:9.1f}{agent:9.1f}{agent / floor:8.2f}"
-
-
-def main() -> None:
+def main() -> int:
     """Start everything, measure, print."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    report = Report()
+    check = options.parse_args().check
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        data = Path(folder)
-        _seed(data)
-        model = stack.enter_context(_running("scripts.bench_model", {"LLM_API_KEY": KEY}))
+        _seed(Path(folder))
+        model = stack.enter_context(running("scripts.bench_model", {"LLM_API_KEY": KEY}))
         environment = {"LLM_BASE_URL": f"{model.url}/v1", "LLM_API_KEY": KEY, "AGENT_MODEL": MODEL}
-        agent = {"AGENT_NAME": "Ada", "AGENT_JOB": "You cook.", "AGENT_SECRET": SECRET, "AGENT_DATA": folder}
-        servers = {
-            "floor": stack.enter_context(_running("scripts.bench_floor", environment)),
-            "agent": stack.enter_context(_running("agent", environment | agent)),
-        }
-        asyncio.run(_until_up([model.url, *(server.url for server in servers.values())]))
-        figures = asyncio.run(measure(model.url, servers))
-    print("Model: first token after 100 ms, 100 tokens at 100/s. CPU: 40 tokens at once; the agent with 100 messages")
-    print("of history, the floor with none.\n")
-    print(_table(figures))
+        floor = stack.enter_context(running("scripts.bench_floor", environment))
+        environment |= {"AGENT_NAME": "Ada", "AGENT_JOB": "You cook.", "AGENT_SECRET": SECRET, "AGENT_DATA": folder}
+        environment |= {"AGENT_WEB_URL": model.url}
+        _starts(report, environment)
+        agent = stack.enter_context(running("agent", environment))
+        asyncio.run(measure(report, model.url, floor, agent))
+    print("First text: the model's comes after 100 ms, then 100 tokens at 100/s. CPU: 40 tokens at once. Both send the")
+    print("model the same: the system prompt, the agent's tools and 100 messages.\n")
+    print("\n".join(report.lines))
+    return 0 if report.met or not check else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

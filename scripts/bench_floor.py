@@ -1,4 +1,8 @@
-"""The floor of the benchmark: the smallest Litestar relay, which streams a model server's bytes and keeps nothing."""
+"""The floor of the benchmark: the smallest Litestar relay that asks the model the same question as the agent.
+
+It is told once what the agent sends (`PUT /context`: the prompt, the tools, 100 messages), holds that in memory, sends
+it with each message and streams the answer's bytes on. It stores nothing, reads nothing of the answer, knows nobody.
+"""
 
 import os
 import socket
@@ -8,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import uvicorn
-from litestar import Litestar, get, post
+from litestar import Litestar, get, post, put
 from litestar.datastructures import State
 from litestar.params import JSONBody
 from litestar.response import Stream
@@ -16,15 +20,25 @@ from litestar.response import Stream
 
 @asynccontextmanager
 async def _client(app: Litestar) -> AsyncIterator[None]:
+    app.state.context = {"model": os.environ["AGENT_MODEL"], "stream": True, "messages": []}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         app.state.session = session
         yield
 
 
+@put("/context")
+async def learn(data: JSONBody[dict[str, Any]], state: State) -> None:
+    """Take over a request to the model; its last message is the question."""
+    data["messages"].pop()
+    state.context = data
+
+
 @post("/chat", status_code=200)
 async def chat(data: JSONBody[dict[str, Any]], state: State) -> Stream:
     """Relay one message."""
-    return Stream(_relay(state.session, data["message"]), media_type="text/event-stream")
+    question = {"role": "user", "content": data["message"]}
+    body = state.context | {"messages": [*state.context["messages"], question]}
+    return Stream(_relay(state.session, body), media_type="text/event-stream")
 
 
 @get("/health")
@@ -33,12 +47,7 @@ async def health() -> str:
     return "ok"
 
 
-async def _relay(session: aiohttp.ClientSession, message: str) -> AsyncIterator[bytes]:
-    body = {
-        "model": os.environ["AGENT_MODEL"],
-        "stream": True,
-        "messages": [{"role": "user", "content": message}],
-    }
+async def _relay(session: aiohttp.ClientSession, body: dict[str, Any]) -> AsyncIterator[bytes]:
     headers = {"Authorization": f"Bearer {os.environ['LLM_API_KEY']}"}
     async with session.post(f"{os.environ['LLM_BASE_URL']}/chat/completions", json=body, headers=headers) as response:
         async for piece in response.content.iter_any():
@@ -48,7 +57,7 @@ async def _relay(session: aiohttp.ClientSession, message: str) -> AsyncIterator[
 def main() -> None:
     """Serve on the inherited socket, as the agent does."""
     with socket.socket(fileno=int(os.environ["AGENT_FD"])) as door:
-        app = Litestar([chat, health], lifespan=[_client], openapi_config=None, logging_config=None)
+        app = Litestar([learn, chat, health], lifespan=[_client], openapi_config=None, logging_config=None)
         config = uvicorn.Config(app, log_level="critical", access_log=False, ws="none")
         uvicorn.Server(config).run(sockets=[door])
 

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -25,6 +26,7 @@ SECRET = "a-secret-of-an-agent"
 MODEL = "qwen3.6-35b-a3b"
 DEADLINE = 10
 NOTE = "\n\n[Not written by the person, "
+_NOTE = re.compile(re.escape(NOTE) + r".*?\](?=\n\n|$)", re.DOTALL)
 # Loading the certificates of a context that is never used costs 30 ms for each client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -76,8 +78,8 @@ async def next_of[E: Event](events: AsyncIterator[Event], kind: type[E]) -> E:
 
 
 def as_written(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was said, without the note on the time and the memory that goes with the newest question."""
-    return [message | {"content": message["content"].partition(NOTE)[0]} for message in messages]
+    """What was said, without the notes on the time and the memory that go with questions."""
+    return [message | {"content": _NOTE.sub("", message["content"])} for message in messages]
 
 
 def without_keepalives(events: list[Event]) -> list[Event]:

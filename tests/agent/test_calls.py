@@ -114,10 +114,15 @@ def test_missing_and_doubled_ids_become_the_same_new_ones_every_time():
         piece(index=number, id=id_, name="f", arguments="{}") for number, id_ in enumerate(["a", "", "a", "call_3", ""])
     ]
     ids = [call.id for call in collected(*pieces)]
-    assert ids == ["a", "call_1", "call_2", "call_3", "call_4"]
+    assert ids == ["a", "call_0", "call_1", "call_3", "call_2"]
     assert [call.id for call in collected(*pieces)] == ids
-    taken = [piece(index=0, id="call_1", name="f"), piece(index=1, name="f")]
-    assert [call.id for call in collected(*taken)] == ["call_1", "call_1_1"]
+
+
+def test_ids_that_the_history_has_are_not_given_again():
+    calls = Calls()
+    for number, id_ in enumerate(["a", "", "call_2", ""]):
+        calls.feed(piece(index=number, id=id_, name="f"))
+    assert [call.id for call in calls.finish({"a", "call_0"})] == ["call_3", "call_4", "call_2", "call_5"]
 
 
 @pytest.mark.parametrize(

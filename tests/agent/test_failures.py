@@ -37,7 +37,16 @@ def envelope(code: int | str, message: str = "no") -> str:
         ((404, None), ErrorKind.UNKNOWN_MODEL, 502),
         ((400, envelope(400, "This model's maximum context length is 16000 tokens.")), ErrorKind.TOO_LONG, 413),
         ((400, envelope("exceed_context_size_error", "exceed_context_size")), ErrorKind.TOO_LONG, 413),
+        ((403, envelope("disabled")), ErrorKind.NO_ALLOWANCE, 402),
+        ((403, envelope("key_monthly_limit")), ErrorKind.NO_ALLOWANCE, 402),
+        ((403, envelope("no_credits")), ErrorKind.NO_ALLOWANCE, 402),
+        ((403, '{"detail": "Forbidden"}'), ErrorKind.BAD_KEY, 502),
+        ((404, '{"detail": "Model \'x\' not found"}'), ErrorKind.UNKNOWN_MODEL, 502),
+        ((408, ""), ErrorKind.UNREACHABLE, 503),
         ((413, ""), ErrorKind.TOO_LONG, 413),
+        ((429, '{"detail": "anon_limit", "used": 1, "limit": 1}'), ErrorKind.BUSY, 503),
+        ((504, "upstream timed out"), ErrorKind.UNREACHABLE, 503),
+        ((529, "[]"), ErrorKind.BUSY, 503),
         ((429, None), ErrorKind.BUSY, 503),
         ((503, None), ErrorKind.BUSY, 503),
         ((500, None), ErrorKind.UNREACHABLE, 503),
@@ -82,6 +91,14 @@ async def test_server_that_does_not_speak_http_is_unreachable(agents):
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         client = await agents(llm_base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
         assert (await client.events())[-1].kind is ErrorKind.UNREACHABLE
+
+
+async def test_server_that_says_nothing_for_too_long_is_unreachable(agents, libertai, monkeypatch):
+    monkeypatch.setattr("agent.llm.READ_SECONDS", 0.2)
+    client = await agents()
+    await libertai.script(Script(text="one two", hold_after=1), Script(text="fine"))
+    events = await client.events()
+    assert (answer(events), type(events[-1])) == ("fine", Done)
 
 
 @pytest.mark.parametrize("ending", [Ending.SILENT, Ending.RESET])

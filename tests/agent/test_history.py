@@ -9,18 +9,20 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from agent.calls import Call
-from agent.compaction import Compactor
+from agent.compaction import Compactor, Frame
 from agent.errors import ModelFailed
-from agent.history import NO_RESULT, History, tokens, valid
+from agent.history import NO_RESULT, STOPPED, History, tokens, valid
 from agent.llm import Completion, Llm
 from agent.protocol import ErrorKind
-from agent.store import Message, Speaker, Store
+from agent.store import Aside, Message, Speaker, Store
 
 USER, ASSISTANT, TOOL = Speaker.USER, Speaker.ASSISTANT, Speaker.TOOL
 
 
 class Summariser(Llm):
     """A model that writes summaries, or fails."""
+
+    COST = Completion("stop", prompt_tokens=70, completion_tokens=7)
 
     def __init__(self, *, says: str = "They talked.", fails: ErrorKind | None = None) -> None:
         super().__init__(base_url="http://model.invalid", api_key=SecretStr("x"), model="m", max_tokens=1)
@@ -33,7 +35,7 @@ class Summariser(Llm):
         if self._fails:
             raise ModelFailed(self._fails, "scripted")
         say(self._says)
-        return Completion("stop")
+        return self.COST
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ async def fitted(
     store: Store, budget: int, *, model: Llm | None = None, squeeze: bool = False
 ) -> list[tuple[Speaker, str]]:
     compactor = Compactor(model or Summariser(), History(store, 100), budget)
-    return plain((await compactor.fit("c", "You are Ada.", squeeze=squeeze)).messages())
+    return plain((await compactor.fit("c", Frame(""), lambda _: None, squeeze=squeeze)).messages())
 
 
 def test_chat_is_shown_from_its_oldest_message_to_its_newest(store):
@@ -110,6 +112,43 @@ def test_reading_uses_the_index_however_long_the_chat_is(store):
         plan = store._database.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
         [step] = [step[3] for step in plan]
         assert step.startswith("SEARCH message USING INDEX message_by_chat")
+
+
+STEPS = 100
+"""Of SQLite's virtual machine, between two ticks."""
+
+
+@pytest.mark.parametrize("shape", ["talk", "one question"])
+def test_turn_costs_the_same_after_ten_and_after_a_hundred_thousand_messages(store, shape):
+    """In steps of SQLite's machine, which count alike on every machine, for all that a turn reads and writes."""
+    ticks = 0
+
+    def tick() -> int:
+        nonlocal ticks
+        ticks += 1
+        return 0
+
+    def cost(known: int) -> int:
+        nonlocal ticks
+        chat = f"c{known}"
+        pair = [Message(USER if shape == "talk" else ASSISTANT, "x"), Message(ASSISTANT, "y")]
+        store.add_messages("t", chat, [Message(USER, "first"), *pair * (known // 2)])
+        store.commit()
+        ticks = 0
+        store._database.set_progress_handler(tick, STEPS)
+        for number in range(20):
+            store.add_turn(f"{chat} {number}", chat)
+            store.drop_messages(f"{chat} {number}")
+            store.add_messages(f"{chat} {number}", chat, [Message(USER, "q")])
+            History(store, 8).load(chat, Aside("s", "Monday.", "facts"))
+            store.add_messages(f"{chat} {number}", chat, [Message(ASSISTANT, "a")])
+            store.find_turn(f"{chat} {number}")
+        store._database.set_progress_handler(None, 0)
+        return ticks
+
+    few, many = cost(10), cost(100_000)
+    assert few > 20
+    assert many <= 1.5 * few
 
 
 async def test_what_does_not_fit_into_the_context_becomes_a_summary(store):
@@ -193,6 +232,26 @@ async def test_summary_of_what_is_too_long_to_be_summarised_leaves_its_oldest_ou
     assert asked[0].text.startswith("[Older messages were left out here.]")
 
 
+@pytest.mark.parametrize("frame", [Frame("x" * 3_000), Frame("", tools_chars=3_000)])
+async def test_system_prompt_and_tools_take_their_part_of_the_context(store, frame):
+    said(store, (USER, "x" * 1_500), (ASSISTANT, "b"), (USER, "c"))
+    costs: list[Completion] = []
+    compactor = Compactor(Summariser(), History(store, 100), 1_500)
+    await compactor.fit("c", Frame(""), costs.append)
+    assert costs == []
+    past = await compactor.fit("c", frame, costs.append)
+    assert (past.summary, costs) == ("They talked.", [Summariser.COST])
+
+
+async def test_notes_of_the_newest_question_take_their_part_of_the_context(store):
+    said(store, (USER, "x" * 1_500), (ASSISTANT, "b"), (USER, "c"))
+    compactor = Compactor(Summariser(), History(store, 100), 1_000)
+    assert (await compactor.fit("c", Frame(""), lambda _: None)).summary == ""
+    past = await compactor.fit("c", Frame("", Aside("s", "Monday.", "n" * 1_500)), lambda _: None)
+    assert past.summary == "They talked."
+    assert past.messages()[-1].text.endswith("n" * 1_500 + "]")
+
+
 MESSAGES = st.one_of(
     st.builds(Message, st.just(USER), st.text("ab", min_size=1, max_size=3)),
     st.builds(Message, st.just(ASSISTANT), st.text("ab", min_size=1, max_size=3)),
@@ -213,6 +272,7 @@ def test_whatever_is_left_of_a_chat_is_repaired(messages):
             continue
         assert not pending
         assert before is None or before.speaker is not message.speaker
+        assert not (message.speaker is USER and before and before.speaker is TOOL)
         pending = [call.id for call in message.calls]
     assert not pending
     assert valid(repaired) == repaired
@@ -220,4 +280,5 @@ def test_whatever_is_left_of_a_chat_is_repaired(messages):
 
 def test_call_without_a_result_gets_one_and_a_result_without_a_call_goes():
     chat = [result("0"), Message(USER, "a"), called("", "1", "2"), result("2", "two"), result("9"), Message(USER, "b")]
-    assert plain(valid(chat)) == [(USER, "a"), (ASSISTANT, ""), (TOOL, NO_RESULT), (TOOL, "two"), (USER, "b")]
+    stopped = [(ASSISTANT, STOPPED)]
+    assert plain(valid(chat)) == [(USER, "a"), (ASSISTANT, ""), (TOOL, NO_RESULT), (TOOL, "two"), *stopped, (USER, "b")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.history import NO_RESULT
 from agent.protocol import Done, ErrorKind, Failed, KeepAlive, Notice, Restart, Role, Tool, ToolState
 from agent.tools import IN_WORKSPACE
-from tests.agent.conftest import NOTE, answer, as_written, next_of
+from tests.agent.conftest import NOTE, answer, next_of
 from tests.fakes.libertai_conversation import require_conversation
 from tests.fakes.libertai_sim import Call, Ending, Found, Script, ToolCall
 
@@ -139,6 +139,48 @@ async def test_leaked_thoughts_are_neither_shown_nor_kept(client, libertai):
     assert "think" not in json.dumps((await libertai.calls())[2].messages)
 
 
+HERMES = '<tool_call>\n{"name": "web_search", "arguments": {"query": "soup"}}\n</tool_call>'
+SPOILT = "<tool_call>search soup</tool_call>"
+
+
+async def test_call_that_leaked_into_the_text_is_run_and_not_shown(client, libertai):
+    await libertai.script(Script(text=f"Let me look.\n{HERMES}"), Script(text="Boil water."))
+    events = await client.events()
+    assert answer(events).split("\n\n") == ["Let me look.", "\nBoil water."]
+    assert [asked.body["query"] for asked in await libertai.asked()] == ["soup"]
+    [_, called, result] = (await libertai.calls())[1].messages
+    assert (called["content"], called["tool_calls"][0]["id"]) == ("Let me look.", result["tool_call_id"])
+
+
+async def test_call_that_stands_also_in_the_text_is_run_once(client, libertai):
+    await libertai.script(Script(text=HERMES, calls=[SEARCH]), Script(text="Boil water."))
+    assert answer(await client.events()) == "Boil water."
+    assert len(await libertai.asked()) == 1
+
+
+async def test_malformed_call_in_the_text_is_hidden_and_asked_again_once(client, libertai):
+    await libertai.script(Script(text=f"Look: {SPOILT}"), Script(text="Boil water."))
+    events = await client.events()
+    assert answer(events) == "Boil water."
+    assert [event.text for event in events if isinstance(event, Notice)]
+    await libertai.script(Script(text=SPOILT), Script(text=f"I cannot. {SPOILT}"))
+    events = await client.events("again")
+    assert (answer(events).strip(), type(events[-1])) == ("I cannot.", Done)
+    await libertai.script(Script(text=SPOILT), Script(text=SPOILT))
+    assert (await client.events("again"))[-1].kind is ErrorKind.BAD_REPLY
+
+
+async def test_calls_without_ids_get_their_own_in_every_round(client, libertai):
+    calls = [ToolCall(name="web_search", arguments={"query": each}, id="") for each in "abc"]
+    same = ToolCall(name="web_search", arguments={"query": "d"}, id="call_0")
+    await libertai.script(Script(calls=calls[:2]), Script(calls=calls[2:]), Script(calls=[same]), Script(text="fine"))
+    await client.events()
+    last = (await libertai.calls())[-1]
+    ids = [call["id"] for message in last.messages for call in message.get("tool_calls", ())]
+    assert ids == ["call_0", "call_1", "call_2", "call_3"]
+    assert [message["tool_call_id"] for message in last.messages if message["role"] == "tool"] == ids
+
+
 # Bounds
 
 
@@ -213,7 +255,7 @@ async def test_turn_stopped_in_the_middle_of_a_tool_leaves_a_history_that_goes_o
     assert final.kind is ErrorKind.STOPPED
     assert answer(await client.events("go on")) == "fine"
     last = (await libertai.calls())[-1]
-    assert [message["role"] for message in last.messages] == ["user", "assistant", "tool", "tool", "user"]
+    assert [message["role"] for message in last.messages] == ["user", "assistant", "tool", "tool", "assistant", "user"]
     assert sorted(result == NO_RESULT for result in results_of(last)) == [False, True]
 
 
@@ -256,7 +298,7 @@ async def test_what_was_said_and_done_before_the_model_failed_for_good_stays_in_
     assert answer(events).startswith("Looking.\n\n")
     assert answer(await client.events("go on")) == "fine"
     roles = [message["role"] for message in (await libertai.calls())[-1].messages]
-    assert roles == ["user", "assistant", "tool", "user"]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
 
 
 async def test_turn_run_again_starts_over_without_its_old_rounds(client, libertai):
@@ -320,16 +362,43 @@ async def test_beginning_of_what_is_sent_stays_the_same_over_turns_and_days(clie
     assert len({(call.system, json.dumps(call.body["tools"])) for call in calls}) == 1
     assert len({note_of(call) for call in calls}) == 4
     for before, after in itertools.pairwise(calls):
-        same_turn = note_of(before) == note_of(after)
-        known, now = before.messages, after.messages
-        # Within a turn every byte stays; the next turn takes the note back from what was the newest question.
-        assert now[: len(known)] == (known if same_turn else as_written(known))
-        newest = max(number for number, message in enumerate(known) if message["role"] == "user")
-        assert now[:newest] == known[:newest]
+        assert after.messages[: len(before.messages)] == before.messages
+    # Notes are sent again when they have changed, and only then.
+    told = [message["content"].partition("Your notes about")[2] for message in calls[-1].messages]
+    assert [block.count("It is day") for block in told if block] == [1, 3]
+
+
+async def test_facts_that_compaction_took_out_are_told_again_and_old_ones_take_no_room(agents, libertai):
+    client = await agents(agent_context_tokens=2_000)
+    await libertai.always(Script(text="An answer of some length. " * 4))
+    for number in range(12):
+        await libertai.script(Script(calls=[ToolCall(name="remember", arguments={"note": f"Fact {number}."})]))
+        await client.events(f"question {number} " + "word " * 40)
+    asked = [call for call in await libertai.calls() if "tools" in call.body]
+    assert any(call.messages[0]["content"].startswith("Summary of our conversation") for call in asked)
+    known = [facts_known(call) for call in asked]
+    assert known == sorted(known)
+    assert known[-1] >= 5
+
+
+def facts_known(call: Call) -> int:
+    asides = [message["content"].partition("Your notes about")[2] for message in call.messages]
+    return "".join([aside for aside in asides if aside][-1:]).count("Fact ")
+
+
+async def test_what_the_owner_knows_is_not_sent_when_a_visitor_speaks_in_the_same_chat(client, libertai):
+    await remember(client, libertai, "The owner likes leeks.", role=Role.OWNER)
+    assert "leeks" in await seen(client, libertai, role=Role.OWNER)
+    await client.http.delete("/chat/c1")  # what was said; the notes stay
+    assert "leeks" in await seen(client, libertai, role=Role.OWNER)
+    await client.events("what does the owner like?")
+    assert "leeks" not in json.dumps((await libertai.calls())[-1].body)
+    await client.events("and now?", role=Role.OWNER)
+    assert "leeks" in json.dumps((await libertai.calls())[-1].body)
 
 
 async def test_long_chat_is_summarised_seldom_and_stays_the_same_in_between(agents, libertai):
-    client = await agents(agent_context_tokens=1_200)
+    client = await agents(agent_context_tokens=1_700)
     await libertai.always(Script(text="An answer of some length. " * 4))
     for number in range(40):
         await client.events(f"question {number} " + "word " * 20)
@@ -344,8 +413,7 @@ async def test_long_chat_is_summarised_seldom_and_stays_the_same_in_between(agen
             asked.append(call)
     assert len(asked) == 40
     changes = sum(
-        after.messages[: len(before.messages)] != as_written(before.messages)
-        for before, after in itertools.pairwise(asked)
+        after.messages[: len(before.messages)] != before.messages for before, after in itertools.pairwise(asked)
     )
     assert changes == summaries
     assert 2 <= summaries <= 10
@@ -354,7 +422,7 @@ async def test_long_chat_is_summarised_seldom_and_stays_the_same_in_between(agen
 
 
 async def test_summary_that_cannot_be_had_costs_neither_the_answer_nor_the_chat(agents, libertai):
-    client = await agents(agent_context_tokens=300)
+    client = await agents(agent_context_tokens=430, agent_tools=False)
     await libertai.reply("Yes. " * 80)
     await client.events("Remember the word cabbage. " + "word " * 80)
     await libertai.script(Script(status=503), Script(text="fine"))
@@ -451,7 +519,7 @@ async def test_as_many_notes_as_there_may_be_still_leave_room_for_an_answer(agen
 # Any sequence of failures
 
 
-FINE = st.builds(Script, text=st.sampled_from(["Fine.", "<think>x</think>Fine."]))
+FINE = st.builds(Script, text=st.sampled_from(["Fine.", "<think>x</think>Fine.", HERMES, f"Well. {SPOILT}"]))
 CALL = st.builds(
     ToolCall,
     name=st.sampled_from(["remember", "web_search", "shell", "no such:tool"]),

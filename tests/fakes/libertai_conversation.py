@@ -42,6 +42,8 @@ def _require_message(before: dict[str, Any] | None, message: dict[str, Any], pen
     _require_all_answered(pending)
     if before and before.get("role") == role:
         raise bad("Conversation roles must alternate user/assistant/user/assistant/...")
+    if role == "user" and before and before.get("role") == "tool":
+        raise bad("Unexpected role 'user' after role 'tool'")  # Mistral's templates
     if not message["content"] and not message.get("tool_calls"):
         raise bad(f"A message of role {role} must have content or tool calls")
     return _call_ids(message.get("tool_calls"))

@@ -11,7 +11,7 @@ from uuid import uuid4
 from tests.fakes.libertai_sim import Ending, Pace, Script, ToolCall
 
 _NAME = re.compile(r"You are (?P<name>[^\n]+?)\.?\n")
-_NOTE = "\n\n[Not written by the person"
+_NOTE = re.compile(r"\n\n\[Not written by the person.*?\](?=\n\n|$)", re.DOTALL)
 _MAX_QUOTE = 200
 _PIECE = 7
 """Characters of arguments in one piece of a stream."""
@@ -153,9 +153,9 @@ def _agent_name(messages: list[dict[str, Any]]) -> str:
 
 
 def _question(messages: list[dict[str, Any]]) -> str:
-    """What the person wrote last, without the note that an agent adds."""
+    """What the person wrote last, without the notes that an agent adds."""
     newest = next((message for message in reversed(messages) if message["role"] == "user"), messages[-1])
-    return _text(newest["content"]).partition(_NOTE)[0]
+    return _NOTE.sub("", _text(newest["content"]))
 
 
 def _text(content: object) -> str:
