@@ -15,6 +15,7 @@ from agent import log
 from agent.agenda import Agenda
 from agent.auth import Door, Key
 from agent.compaction import Compactor
+from agent.delegate import Delegates
 from agent.equip import Outfitter
 from agent.errors import HINTS, Refused
 from agent.history import History
@@ -25,6 +26,7 @@ from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import health
 from agent.routes.outbox import acknowledge, outbox, tick
+from agent.routes.tasks import stop_task, tasks
 from agent.settings import Settings
 from agent.store import Store
 from agent.tick import Ticker
@@ -45,8 +47,10 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
     store = Store(settings.agent_data)
     llm = _llm(settings)
     agenda = Agenda.of(store, heartbeat_minutes=settings.agent_heartbeat_minutes, clock=clock)
-    outfitter = Outfitter.of(settings, store, agenda)
-    turns = Turns(store, _loop(settings, store, llm), outfitter, _limits(settings), agenda.next_due)
+    loop = _loop(settings, store, llm)
+    delegates = Delegates(loop)
+    outfitter = Outfitter.of(settings, store, agenda, delegates)
+    turns = Turns(store, loop, outfitter, _limits(settings), agenda.next_due)
     ticker = Ticker(agenda, turns)
     key = Key(settings.agent_secret)
 
@@ -63,7 +67,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health, tick, outbox, acknowledge],
+        [chat, stop, forget, health, tick, outbox, acknowledge, tasks, stop_task],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
@@ -71,6 +75,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             "ticker": Provide(lambda: ticker, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
+            "delegates": Provide(lambda: delegates, sync_to_thread=False),
             "llm": Provide(lambda: llm, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},

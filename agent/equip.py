@@ -1,15 +1,18 @@
 """What a turn starts with: the tools that this agent has and this person may use, and what the model should know."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from agent.agenda import Agenda
+from agent.delegate import Delegates, Delegation
+from agent.guide import Guidance, Guide
 from agent.loop import Equipment, Output
 from agent.memory import Memory
-from agent.policy import may
-from agent.protocol import ChatRequest
+from agent.policy import may, may_alone
+from agent.protocol import ChatRequest, Role
+from agent.recall import Recall
 from agent.reminders import Reminders
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
@@ -30,28 +33,48 @@ class Outfitter:
     agenda: Agenda
     sandbox: Sandbox
     web: Web
+    guide: Guide
+    delegates: Delegates
     tools: Sequence[Tool]
 
     @classmethod
-    def of(cls, settings: Settings, store: Store, agenda: Agenda) -> "Outfitter":
+    def of(cls, settings: Settings, store: Store, agenda: Agenda, delegates: Delegates) -> "Outfitter":
         """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
         web_url = settings.web_url
         here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
-        return cls(store, agenda, Sandbox(), web, here if settings.agent_tools else [])
+        sandbox = Sandbox()
+        guide = Guide(sandbox) if SOCKET.exists() else Guide(folder=settings.agent_data / "workspace")
+        return cls(store, agenda, sandbox, web, guide, delegates, here if settings.agent_tools else [])
 
-    def __call__(self, request: ChatRequest, out: Output) -> Equipment:
+    async def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat."""
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
-        reminders = Reminders(self.store, self.agenda.schedule, request, self.agenda.clock)
-        desk = Desk(workspace, memory, reminders, self.web, out)
+        owner = request.role is Role.OWNER
+        has = {each.name for each in self.tools if may(request.role, each.name)}.__contains__
+        delegation = Delegation(self.delegates, request.chat_id, out)
+        desk = Desk(
+            workspace,
+            memory,
+            Reminders(self.store, self.agenda.schedule, request, self.agenda.clock),
+            self.web,
+            out,
+            Recall(self.store, request.chat_id),
+            partial(self.guide.skill, has=has, owner=owner),
+            delegation.run,
+        )
         toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
+        guidance = await self.guide.read()
         # A model that cannot call tools is often a small one, which takes such a note for the question.
-        return Equipment(toolbox, _aside(request, memory) if self.tools else NOTHING)
+        now = _aside(request, memory, guidance) if self.tools else NOTHING
+        equipment = Equipment(toolbox, now, guidance.instructions(has, owner=owner), delegation.spent)
+        alone = Toolbox(self.tools, desk, may=partial(may_alone, request.role))
+        delegation.equipment = replace(equipment, toolbox=alone)
+        return equipment
 
 
-def _aside(request: ChatRequest, memory: Memory) -> Aside:
+def _aside(request: ChatRequest, memory: Memory, guidance: Guidance) -> Aside:
     """The moment is short and goes with every question; facts may be long and go only when they have changed."""
     now = datetime.now(UTC)
     moment = [f"It is {now:%A, %Y-%m-%d %H:%M} UTC."]
@@ -60,4 +83,6 @@ def _aside(request: ChatRequest, memory: Memory) -> Aside:
     facts = []
     if notes := memory.words():
         facts.append(f"Your notes about this person and their affairs:\n{notes}")
+    if request.role is Role.OWNER and guidance.memory:
+        facts.append(f"Your MEMORY.md:\n{guidance.memory}")
     return Aside(memory.scope, "\n".join(moment), "\n".join(facts))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agent.errors import HINTS, RETRYABLE
 from agent.protocol import (
+    Ask,
     Done,
     ErrorKind,
     Event,
@@ -103,6 +104,8 @@ class EventLog:
                 text += event.text
             elif isinstance(event, Restart):
                 text = ""
+            elif isinstance(event, Ask):  # for those who have no buttons
+                text = f"{text}\n\n{event.in_words()}".lstrip()
         return Reply(text, event)
 
     def said(self) -> list[Event]:
@@ -111,7 +114,7 @@ class EventLog:
 
     def spoke(self) -> bool:
         """Whether a client may have shown a part of the answer."""
-        return any(isinstance(from_json(line), Text | Restart) for line in self._lines)
+        return any(isinstance(from_json(line), Text | Restart | Ask) for line in self._lines)
 
 
 def failed(kind: ErrorKind, seq: int) -> Failed:

@@ -66,10 +66,15 @@ class Output(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What one turn has: its tools, and what the model should know now (the time, the notes; see `agent.asides`)."""
+    """What one turn has: its tools, and what the model should know now (the time, the notes; see `agent.asides`).
+
+    The instructions stand at the end of the system prompt, and seldom change.
+    """
 
     toolbox: Toolbox
     now: Aside
+    instructions: str = ""
+    spent: "Spent | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,11 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class _Spent:
+class Spent:
+    """What a turn, or a part of one, has cost. `limit` is in tokens; until a loop has it, there is none."""
+
+    limit: int | None = None
+    parent: "Spent | None" = None
     begun: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -92,6 +101,19 @@ class _Spent:
         self.prompt_tokens += completion.prompt_tokens
         self.cached_tokens += completion.cached_tokens
         self.completion_tokens += completion.completion_tokens
+        if self.parent:
+            self.parent.add(completion)
+
+    def add_calls(self, count: int) -> None:
+        self.tool_calls += count
+        if self.parent:
+            self.parent.add_calls(count)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this, or what it is a part of, has reached its limit."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        return bool((self.limit is not None and tokens > self.limit) or (self.parent and self.parent.is_over))
 
     def usage(self) -> Usage:
         return Usage(
@@ -127,9 +149,11 @@ class _Turn:
         self._chat_id = chat_id
         self._toolbox = equipment.toolbox
         self._tools = equipment.toolbox.schemas()
-        self._frame = Frame(loop.system, equipment.now, equipment.toolbox.chars())
+        self._system = "\n\n".join(part for part in (loop.system, equipment.instructions) if part)
+        self._frame = Frame(self._system, equipment.now, equipment.toolbox.chars())
         self._out = out
-        self._spent = _Spent()
+        self._spent = equipment.spent or Spent()
+        self._spent.limit = loop.bounds.tokens
         self._calls: Counter[tuple[str, str]] = Counter()
         self._retried = False
 
@@ -174,7 +198,7 @@ class _Turn:
         messages = past.messages()
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
-        completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools)
+        completion = await self._loop.llm.complete(self._system, messages, self._out.say, tools)
         self._spent.add(completion)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
@@ -185,7 +209,7 @@ class _Turn:
     async def _run_tools(self, completion: Completion) -> None:
         """Run them and write them down with their results, also when the turn is stopped in the middle."""
         calls = completion.calls
-        self._spent.tool_calls += len(calls)
+        self._spent.add_calls(len(calls))
         results: dict[str, Result] = {}
         try:
             if completion.finish_reason == "length":
@@ -209,8 +233,7 @@ class _Turn:
         await self._toolbox.run(fresh, results, self._out.tool)
 
     def _is_stuck(self) -> bool:
-        spent = self._spent.prompt_tokens + self._spent.completion_tokens
-        return spent > self._loop.bounds.tokens or max(self._calls.values(), default=0) >= _TOO_OFTEN
+        return self._spent.is_over or max(self._calls.values(), default=0) >= _TOO_OFTEN
 
     def _answered(self, completion: Completion) -> Usage:
         if completion.finish_reason == "length":

@@ -21,9 +21,15 @@ _VISITOR = frozenset(
         "remind",
         "reminders",
         "cancel_reminder",
+        "recall",
+        "ask",
+        "load_skill",
     }
 )
 """In a visitor's own folder and notes: `agent.desk` sees to that."""
+
+_OF_THE_TURN = frozenset({"ask", "delegate", "send_file", "remind", "reminders", "cancel_reminder"})
+"""They speak with the person, or decide what happens later: not for a part of the work to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +46,8 @@ REMINDERS = {Role.OWNER: ReminderBounds(50, 5 * 60), Role.VISITOR: ReminderBound
 def may(role: Role, tool: str) -> bool:
     """Whether this person may use this tool."""
     return role is Role.OWNER or tool in _VISITOR
+
+
+def may_alone(role: Role, tool: str) -> bool:
+    """Whether a sub-agent that works for this person may use this tool."""
+    return may(role, tool) and tool not in _OF_THE_TURN

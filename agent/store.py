@@ -108,11 +108,12 @@ class Message(Struct, frozen=True):  # is made in a third of the time of a froze
 class Store:
     """The one writer of the agent's database."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the database in this folder, or create it; `BadSettings` if that cannot be done."""
+    def __init__(self, folder: Path | None) -> None:
+        """Open the database in this folder, or create it; `BadSettings` if that cannot be done. None: in memory."""
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = _open(folder / "agent.db")
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._database = _open(folder / "agent.db" if folder else ":memory:")
         except (OSError, sqlite3.Error) as error:
             raise BadSettings(f"AGENT_DATA: cannot use {folder}: {error}") from error
         self._waiting: list[Callable[[], None]] = []
@@ -277,7 +278,7 @@ class Store:
         self._database.commit()
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path | str) -> sqlite3.Connection:
     # The timeout lets a process that is just leaving go first.
     database = sqlite3.connect(path, timeout=5)
     # EXCLUSIVE: a second process on the same folder would call our running turns interrupted. Also needs no -shm file.

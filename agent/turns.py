@@ -40,7 +40,7 @@ _PARAGRAPH = "\n\n"
 class Equip(Protocol):
     """Gives a turn its tools and its context."""
 
-    def __call__(self, request: ChatRequest, out: Output) -> Equipment:
+    async def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat. Tools may talk to the person by `out`."""
 
 
@@ -125,7 +125,7 @@ class Turn:
         self.text = ""
         if self._question:
             self.events.emit(self._question.model_copy(update={"seq": self.events.last + 1}))
-            self._store.add_messages(self.id, self.chat_id, [Message(Speaker.ASSISTANT, _asked(self._question))])
+            self._store.add_messages(self.id, self.chat_id, [Message(Speaker.ASSISTANT, self._question.in_words())])
             self._question = None
 
     def settle(self) -> None:
@@ -264,7 +264,8 @@ class Turns:
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
-            return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request, turn), turn)
+            equipment = await self._equip(turn.request, turn)
+            return await self._loop.answer(turn.id, turn.chat_id, equipment, turn)
 
     def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
         turn.settle()
@@ -304,11 +305,6 @@ class Turns:
                 _halt(queue[0], kind)
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _asked(question: Ask) -> str:
-    """A question as the model finds it in the history."""
-    return "\n".join([question.question, *(f"- {option}" for option in question.options)])
 
 
 def _tasks(queues: Iterable[deque[Turn]]) -> list[asyncio.Task[Usage]]:

@@ -13,6 +13,7 @@ from agent.toolbox import ToolFailed
 
 FILE_SECONDS = 30.0
 MAX_FILE_BYTES = 10_000_000
+_READS = ("read", "list", "search")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SCRIPT = resources.files("agent.tools").joinpath("in_workspace.py").read_text()
 
@@ -33,7 +34,8 @@ class Workspace:
         """Read, write, edit, list or search: the operations of `in_workspace.py`. `ToolFailed` says what was wrong."""
         asked = {"operation": operation, "folder": self.folder, **arguments}
         words = ["python3", "-I", "-S", "-c", _SCRIPT]
-        output = await self._run(Request(words, seconds=FILE_SECONDS), json.dumps(asked).encode(), MAX_FILE_BYTES)
+        request, stdin = Request(words, seconds=FILE_SECONDS), json.dumps(asked).encode()
+        output = await self._run(request, stdin, MAX_FILE_BYTES, reads_only=operation in _READS)
         text = output.data.decode(errors="replace")
         if output.result.code:
             raise ToolFailed(output.result.text or text.strip() or "This did not work.")
@@ -43,9 +45,9 @@ class Workspace:
         """Run a script with bash."""
         return await self._run(Request(["bash", "-c", script], self.folder, seconds), b"", limit)
 
-    async def _run(self, request: Request, stdin: bytes, limit: int) -> Output:
+    async def _run(self, request: Request, stdin: bytes, limit: int, *, reads_only: bool = False) -> Output:
         try:
-            return await self.sandbox.run(request, stdin, limit)
+            return await self.sandbox.run(request, stdin, limit, reads_only=reads_only)
         except BadRequest as error:
             raise ToolFailed(str(error)) from error
         except OSError as error:

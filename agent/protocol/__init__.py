@@ -31,6 +31,8 @@ from agent.protocol.control import (
     Part,
     Spending,
     Spendings,
+    Task,
+    Tasks,
 )
 from agent.protocol.events import (
     Ask,
@@ -91,6 +93,8 @@ __all__ = [
     "Role",
     "Spending",
     "Spendings",
+    "Task",
+    "Tasks",
     "Text",
     "Tool",
     "ToolState",

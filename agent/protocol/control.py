@@ -96,6 +96,21 @@ class Acknowledged(Model):
     up_to: int = Field(ge=0)
 
 
+class Task(Model):
+    """A sub-agent that works for a turn. `task` is the beginning of what it was told to do."""
+
+    id: str
+    task: str
+    seconds: float
+    rounds: int
+
+
+class Tasks(Model):
+    """Answer of `GET /chat/{chat_id}/tasks`, oldest first. `POST /chat/{chat_id}/tasks/{id}/stop` stops one."""
+
+    tasks: tuple[Task, ...]
+
+
 class Config(Model):
     """Body of `PUT /config`: what changes without a redeploy. What is null stays as it is.
 

@@ -106,6 +106,10 @@ class Ask(Model):
     question: str
     options: tuple[str, ...]
 
+    def in_words(self) -> str:
+        """Where there are no buttons, and as the model finds it in the history."""
+        return "\n".join([self.question, *(f"- {option}" for option in self.options)])
+
 
 class Failed(Model):
     """The turn ended without its full answer. `text` is written for the person; it never holds an exception."""

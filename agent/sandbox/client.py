@@ -28,12 +28,22 @@ class Sandbox:
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
+        self.changes = 0
+        """How many calls may have changed files; nothing else does."""
 
-    async def run(self, request: Request, stdin: bytes = b"", limit: int = OUTPUT_LIMIT) -> Output:
+    async def run(
+        self, request: Request, stdin: bytes = b"", limit: int = OUTPUT_LIMIT, *, reads_only: bool = False
+    ) -> Output:
         """Run to its end. What writes more than `limit` bytes is stopped there; cancelling this stops it too.
 
         `OSError` if the launcher cannot be reached, `BadRequest` if the command is too long.
         """
+        try:
+            return await self._run(request, stdin, limit)
+        finally:
+            self.changes += not reads_only
+
+    async def _run(self, request: Request, stdin: bytes, limit: int) -> Output:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(0)

@@ -1,13 +1,27 @@
 """What an agent can do. Each tool is a typed function with a docstring; who may use it says `agent.policy`."""
 
 from agent.toolbox import Tool
+from agent.tools.ask import ask
+from agent.tools.delegate import delegate
 from agent.tools.files import edit_file, list_files, read_file, search_files, write_file
 from agent.tools.memory import forget, remember
 from agent.tools.remind import cancel_reminder, remind, reminders
+from agent.tools.recall import recall
 from agent.tools.shell import shell
+from agent.tools.skills import load_skill
 from agent.tools.web import web_fetch, web_search
 
 IN_WORKSPACE: tuple[Tool, ...] = (shell, read_file, write_file, edit_file, list_files, search_files)
 """Only where there is a wall: in a container."""
 ON_THE_WEB: tuple[Tool, ...] = (web_search, web_fetch)
-ALWAYS: tuple[Tool, ...] = (remember, forget, remind, reminders, cancel_reminder)
+ALWAYS: tuple[Tool, ...] = (
+    remember,
+    forget,
+    recall,
+    remind,
+    reminders,
+    cancel_reminder,
+    ask,
+    load_skill,
+    delegate,
+)

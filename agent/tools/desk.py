@@ -1,12 +1,13 @@
 """What the tools of one turn work with."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent.memory import Memory
 from agent.protocol import Attachment
 from agent.reminders import Reminders
+from agent.recall import Recall
 from agent.web import Web
 from agent.workspace import Workspace
 
@@ -23,6 +24,10 @@ class Voice(Protocol):
     def ask(self, question: str, options: Sequence[str]) -> None:
         """Ask, which ends the answer."""
 
+    @property
+    def asked(self) -> bool:
+        """Whether that was done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -33,3 +38,8 @@ class Desk:
     reminders: Reminders
     web: Web
     voice: Voice
+    recall: Recall
+    skills: Callable[[str], Awaitable[str]]
+    """What a skill of this name says."""
+    delegate: Callable[[str, str], Awaitable[str]]
+    """What a sub-agent reports of a task, given a context."""

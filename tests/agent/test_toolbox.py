@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.calls import Call
-from agent.policy import may
+from agent.policy import may, may_alone
 from agent.protocol import Role, ToolState
 from agent.toolbox import LABEL_CHARS, RESULT_CHARS, Result, Tool, Toolbox, ToolFailed, shortened, tool
 from agent.tools import ALWAYS, IN_WORKSPACE, ON_THE_WEB
@@ -316,5 +316,9 @@ def test_every_tool_is_described_to_the_model_and_to_people(each):
 
 def test_who_may_use_what():
     visitors = {each.name for each in EVERY_TOOL if may(Role.VISITOR, each.name)}
-    assert {each.name for each in EVERY_TOOL if may(Role.OWNER, each.name)} - visitors == {"shell"}
+    assert {each.name for each in EVERY_TOOL if may(Role.OWNER, each.name)} - visitors == {"shell", "delegate"}
+    assert may(Role.OWNER, "remind")
+    assert not any(may_alone(Role.OWNER, name) for name in ("ask", "delegate", "remind", "send_file"))
+    assert not may_alone(Role.VISITOR, "shell")
+    assert may_alone(Role.OWNER, "shell")
     assert not may(Role.VISITOR, "a tool that is made tomorrow")
