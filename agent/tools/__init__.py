@@ -5,8 +5,8 @@ from agent.tools.ask import ask
 from agent.tools.delegate import delegate
 from agent.tools.files import edit_file, list_files, read_file, search_files, write_file
 from agent.tools.memory import forget, remember
-from agent.tools.remind import cancel_reminder, remind, reminders
 from agent.tools.recall import recall
+from agent.tools.remind import cancel_reminder, remind, reminders
 from agent.tools.shell import shell
 from agent.tools.skills import load_skill
 from agent.tools.web import web_fetch, web_search

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from agent.memory import Memory
 from agent.protocol import Attachment
-from agent.reminders import Reminders
 from agent.recall import Recall
+from agent.reminders import Reminders
 from agent.web import Web
 from agent.workspace import Workspace
 

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from agent.history import NO_RESULT
 from agent.protocol import Done, ErrorKind, Failed, KeepAlive, Notice, Restart, Role, Tool, ToolState
-from agent.tools import IN_WORKSPACE
 from tests.agent.conftest import NOTE, answer, next_of
 from tests.fakes.libertai_conversation import require_conversation
 from tests.fakes.libertai_sim import Call, Ending, Found, Script, ToolCall
 
 SEARCH = ToolCall(name="web_search", arguments={"query": "soup"}, id="s1")
 PAGE = ToolCall(name="web_fetch", arguments={"url": "https://soup.example/"}, id="p1")
-ALWAYS = ["remember", "forget", "remind", "reminders", "cancel_reminder"]
+ALWAYS = ["remember", "forget", "recall", "remind", "reminders", "cancel_reminder", "ask", "load_skill"]
 TOO_LONG = json.dumps({"error": {"message": "maximum context length is 16000 tokens", "code": 400}})
 
 
@@ -464,7 +463,7 @@ async def test_workspace_that_is_out_of_reach_is_told_and_not_fatal(walled, libe
 
 async def test_without_a_container_there_is_neither_a_shell_nor_a_file(client, libertai):
     await client.events(role=Role.OWNER)
-    assert tools_of((await libertai.calls())[0]) == [*ALWAYS, "web_search", "web_fetch"]
+    assert tools_of((await libertai.calls())[0]) == [*ALWAYS, "delegate", "web_search", "web_fetch"]
 
 
 async def remember(client, libertai, note: str, **fields) -> None:
