@@ -21,6 +21,7 @@ from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
+from bot.chat.offers import Offers
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import BadSettings, DatabaseLost
@@ -121,7 +122,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     stack.push_async_callback(engine.close)
     fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
     turns = Turns(database, people.limits, people.users, people.agents, Route(people.agents, books, fleet, client))
-    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns), texts)
+    offers = Offers(database)
+    conversations = Conversations(turns, people.agents, people.users, Relay(bot, limiter, turns, offers), texts)
     updates = Updates()
     services = Services(
         bot=bot,
@@ -134,6 +136,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         libertai=people.libertai,
         tools=people.tools,
         turns=turns,
+        offers=offers,
         fleet=fleet,
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,

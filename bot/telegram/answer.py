@@ -19,13 +19,15 @@ class Answer:
     chars: int = 0
     version: int = 0
     """Changes with the text."""
-    notice: str | None = None
-    """Newer than anything else that was heard."""
+    notice: protocol.Notice | None = None
+    """Newer than anything else that was heard. Number 0 is the bot's own."""
     doing: dict[str, str] = field(default_factory=dict)
     """Tools that run, the newest last: their calls' ids and what people read of them."""
     first_at: float = NEVER
     """When there was first anything to show."""
     heard_at: float = 0.0
+    question: protocol.Ask | None = None
+    """Ends the answer."""
     final: protocol.Final | None = None
 
     def __post_init__(self) -> None:
@@ -38,20 +40,27 @@ class Answer:
             self.parts = ["".join(self.parts)]
         return self.parts[0] if self.parts else ""
 
+    @property
+    def last_word(self) -> str | None:
+        """The agent's notice after which nothing came: why the answer ends where it does."""
+        return self.notice.text if self.notice and self.notice.seq else None
+
     def hear(self, event: protocol.Event, now: float) -> None:
         """Take the next event in."""
         match event:
             case protocol.Text():
                 self._say(event.text, now)
             case protocol.Restart():
-                self.parts, self.chars, self.notice = [], 0, None
+                self.parts, self.chars, self.notice, self.question = [], 0, None, None
                 self.doing.clear()
                 self.version += 1
             case protocol.Tool():
                 self._do(event, now)
             case protocol.Notice():
-                self.notice = event.text
+                self.notice = event
                 self._note(now)
+            case protocol.Ask():
+                self.question, self.heard_at = event, now
             case protocol.Done() | protocol.Failed():
                 self.final = event
             case protocol.KeepAlive():

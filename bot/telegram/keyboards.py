@@ -41,6 +41,7 @@ class Verb(StrEnum):
     STOP = "stop"
     RETRY = "retry"
     AGAIN = "again"
+    CHOOSE = "choose"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Mo
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
+from bot.chat.offers import Offers
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import AgentOffline, DatabaseLost, LibertAIUnreachable
@@ -175,6 +176,7 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             libertai=cast("LibertAI", libertai),
             tools=ToolPolicy(cast("LibertAI", libertai)),
             turns=Turns(database, limits, users, agents, cast("Route", route)),
+            offers=Offers(database),
             fleet=cast("Fleet", fleet),
             inbox=Inbox(database, vault, chats, bot),
             wake=woken.append,

@@ -1,7 +1,7 @@
 """A turn is shown in a chat of the Bot API double: growing, corrected, interrupted, resumed, and ended exactly once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -58,15 +58,21 @@ class Events:
 
 @dataclass
 class Memory:
-    """A journal in a dictionary."""
+    """A journal, and what was offered, in dictionaries."""
 
     turns: dict[str, list[int]] = field(default_factory=dict)
+    offered: dict[str, list[str]] = field(default_factory=dict)
+    is_answered: bool = False
 
     async def messages(self, turn_id: str) -> list[int]:
         return self.turns.get(turn_id, [])
 
     async def record(self, turn_id: str, message_ids: list[int]) -> None:
         self.turns[turn_id] = message_ids
+
+    async def keep(self, turn_id: str, options: Sequence[str]) -> bool:
+        self.offered[turn_id] = list(options)
+        return not self.is_answered
 
 
 @dataclass
@@ -133,7 +139,7 @@ async def stage() -> AsyncIterator[Stage]:
         )
         async with bot:
             person = await telegram.user(5, "Victor")
-            yield Stage(telegram, person, clock, journal, Relay(bot, limiter, journal, clock=clock))
+            yield Stage(telegram, person, clock, journal, Relay(bot, limiter, journal, journal, clock=clock))
 
 
 def buttons(message: MessageView) -> list[tuple[str, str | None]]:
@@ -539,7 +545,7 @@ async def test_the_answer_comes_without_reply_when_its_question_is_gone(stage):
     assert [(message.text, message.reply_to) for message in await stage.messages()] == [("Ada", None)]
 
 
-async def test_a_stopped_turn_keeps_its_text_and_offers_to_retry(stage):
+async def test_a_stopped_turn_keeps_its_text_and_offers_to_go_on_or_to_retry(stage):
     stopped = Failed(seq=2, kind=ErrorKind.STOPPED, text="stopped", retryable=False)
 
     outcome = await stage.finish(stage.show(Events(Text(seq=1, text="So far"), stopped)))
@@ -548,8 +554,37 @@ async def test_a_stopped_turn_keeps_its_text_and_offers_to_retry(stage):
     assert (outcome, message.text, buttons(message)) == (
         Outcome(Ending.STOPPED, 1, stopped),
         "So far\n\n⏹ Stopped",
-        [("⟳ Retry", "v1|retry|t1")],
+        [("▶ Continue", "v1|choose|t1|0"), ("⟳ Retry", "v1|retry|t1")],
     )
+    assert stage.journal.offered == {"t1": ["Continue."]}
+
+
+async def test_a_turn_stopped_before_its_first_word_has_nothing_to_go_on_with(stage):
+    await stage.finish(stage.show(Events(Failed(seq=1, kind=ErrorKind.STOPPED, text="stopped", retryable=False))))
+
+    [message] = await stage.messages()
+    assert (message.text, buttons(message)) == ("⏹ Stopped", [("⟳ Retry", "v1|retry|t1")])
+    assert stage.journal.offered == {}
+
+
+async def test_an_answer_that_ends_at_its_limit_says_so_and_offers_to_go_on(stage):
+    cut = Notice(seq=2, text="The answer reached its length limit.")
+
+    await stage.finish(stage.show(Events(Text(seq=1, text="So far"), cut, DONE)))
+
+    [message] = await stage.messages()
+    assert message.text == "So far\n\nThe answer reached its length limit."
+    assert buttons(message) == [("▶ Continue", "v1|choose|t1|0")]
+
+
+@pytest.mark.parametrize("after", [Text(seq=3, text=" More"), tool("a"), KeepAlive(seq=2)])
+async def test_only_a_notice_of_the_agents_own_last_word_offers_to_go_on(stage, after):
+    own = Notice(seq=0, text="It is being restarted.")
+
+    await stage.finish(stage.show(Events(Text(seq=1, text="So far"), own, after, DONE)))
+
+    [message] = await stage.messages()
+    assert (message.text.removesuffix(" More"), buttons(message)) == ("So far", [])
 
 
 @pytest.mark.parametrize(("retryable", "offered"), [(True, [("⟳ Retry", "v1|retry|t1")]), (False, [])])

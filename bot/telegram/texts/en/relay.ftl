@@ -2,6 +2,9 @@
 
 relay-stop = ⏹ Stop
 relay-retry = ⟳ Retry
+relay-continue = ▶ Continue
+relay-go-on = Continue.
+relay-choose = Please choose:
 relay-stopped = ⏹ Stopped
 relay-failed = ⚠️ { $reason }
 relay-empty = The agent finished without writing an answer. Ask again, perhaps in other words.
