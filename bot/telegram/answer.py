@@ -8,6 +8,19 @@ from bot.telegram.render import one_line
 NEVER = float("inf")
 SILENT_AFTER, _SILENT_EVERY = 20.0, 10.0
 _LABEL_UNITS = 60  # so that there is room for the rest of the line
+_SEARCH, _FILES, _OTHER = "🔎", "📄", "⚙️"
+_ICONS = dict.fromkeys(("web_search", "web_fetch", "search_files", "recall"), _SEARCH) | dict.fromkeys(
+    ("list_files", "read_file", "write_file", "edit_file", "send_file"), _FILES
+)
+"""By the names of the agent's own tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """A tool that runs, as people read of it."""
+
+    icon: str
+    label: str
 
 
 @dataclass(slots=True)
@@ -21,8 +34,8 @@ class Answer:
     """Changes with the text."""
     notice: protocol.Notice | None = None
     """Newer than anything else that was heard. Number 0 is the bot's own."""
-    doing: dict[str, str] = field(default_factory=dict)
-    """Tools that run, the newest last: their calls' ids and what people read of them."""
+    doing: dict[str, Doing] = field(default_factory=dict)
+    """Tools that run, the newest last, by their calls' ids."""
     first_at: float = NEVER
     """When there was first anything to show."""
     heard_at: float = 0.0
@@ -69,7 +82,8 @@ class Answer:
     def _do(self, event: protocol.Tool, now: float) -> None:
         self.doing.pop(event.id, None)
         if event.state is protocol.ToolState.RUNNING:
-            self.doing[event.id] = one_line(event.label, _LABEL_UNITS) or one_line(event.name, _LABEL_UNITS)
+            label = one_line(event.label, _LABEL_UNITS) or one_line(event.name, _LABEL_UNITS)
+            self.doing[event.id] = Doing(_ICONS.get(event.name, _OTHER), label)
         self.notice = None
         self._note(now)
 

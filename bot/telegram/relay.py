@@ -224,9 +224,10 @@ class _Showing:
     def _doing(self, elapsed: str | None) -> str:
         """The newest tool that runs, how many others do, and for how long if that is long."""
         speech, (*others, newest) = self._conversation.speech, self._answer.doing.values()
+        shown: dict[str, str | int] = {"icon": newest.icon, "label": newest.label, "others": len(others)}
         if elapsed is None:
-            return speech.plain("relay-tool", label=newest, others=len(others))
-        return speech.plain("relay-tool-slow", label=newest, others=len(others), elapsed=elapsed)
+            return speech.plain("relay-tool", **shown)
+        return speech.plain("relay-tool-slow", elapsed=elapsed, **shown)
 
     async def _progress(self) -> None:
         """Show the frame of this moment, if there is room for it; whatever goes wrong, a later one shows more."""

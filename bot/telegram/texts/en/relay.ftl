@@ -8,7 +8,7 @@ relay-choose = Please choose:
 relay-stopped = ⏹ Stopped
 relay-failed = ⚠️ { $reason }
 relay-empty = The agent finished without writing an answer. Ask again, perhaps in other words.
-relay-tool = ⚙️ { $label }…{ $others ->
+relay-tool = { $icon } { $label }…{ $others ->
         [0] { "" }
        *[other] { " " }(+{ $others })
     }
