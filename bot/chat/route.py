@@ -36,6 +36,10 @@ class Route:
         """`AgentClient.forget` of this agent."""
         await self._client.forget(await self._door(agent_id), chat_id)
 
+    async def usage(self, agent_id: int, since: str) -> protocol.Spendings:
+        """`AgentClient.usage` of this agent."""
+        return await self._client.usage(await self._door(agent_id), since)
+
     async def is_up(self, agent_id: int) -> bool:
         """It answers its health check, with its secret."""
         try:

@@ -146,6 +146,10 @@ class Turns:
         """The conversation of this chat with the agent starts over."""
         await self._route.forget(agent.id or 0, str(chat_id))
 
+    async def usage(self, agent: Agent, since: str) -> protocol.Spendings:
+        """What the agent's chats cost since that day (UTC, ISO); `AgentError` if it does not say so at once."""
+        return await self._route.usage(agent.id or 0, since)
+
     async def agents_lately(self, chat_id: int) -> int:
         """How many agents this chat wrote to in the last 24 hours."""
         query = select(func.count(distinct(col(Turn.agent_id)))).where(

@@ -18,6 +18,8 @@ CONNECT_SECONDS = 5
 SILENCE_SECONDS = 3 * protocol.KEEPALIVE_SECONDS
 """An agent sends an event at least every 15 s; a stream silent for three times that is dead."""
 CONNECTIONS = 512
+GLANCE_SECONDS = 1.5
+"""For what a screen is complete without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,15 @@ class AgentClient:
         """Forget the conversation of a chat."""
         async with self._call(door, "DELETE", f"/chat/{quote(chat_id, safe='')}"):
             return
+
+    async def usage(self, door: Door, since: str) -> protocol.Spendings:
+        """What its chats cost since that day (UTC, ISO). Asked with little patience: `AgentOffline` also when slow."""
+        timeout = aiohttp.ClientTimeout(total=GLANCE_SECONDS)
+        async with self._call(door, "GET", "/usage", params={"since": since}, timeout=timeout) as response:
+            try:
+                return protocol.Spendings.model_validate_json(await response.read())
+            except ValidationError as error:
+                raise AgentRefused("bad_usage", "its usage is not of this protocol") from error
 
     @asynccontextmanager
     async def _call(self, door: Door, method: str, path: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -31,6 +31,7 @@ class Verb(StrEnum):
     DEPLOY = "deploy"
     CANCEL = "cancel"
 
+    PAGE = "page"
     CARD = "card"
     CHAT = "chat"
     LEAVE = "leave"

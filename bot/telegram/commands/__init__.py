@@ -56,6 +56,7 @@ OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
     Verb.STEP: create.go_to_step,
 }
 OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
+    Verb.PAGE: agents.turn_page,
     Verb.STOP: talk.stop_pressed,
     Verb.RETRY: talk.retry_pressed,
     Verb.AGAIN: talk.again_pressed,
