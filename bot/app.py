@@ -24,6 +24,7 @@ from bot.accounts.users import Users
 from bot.chat.alarms import Alarms
 from bot.chat.files import Files
 from bot.chat.letters import Letters
+from bot.chat.offers import Offers
 from bot.chat.outbox import Outboxes
 from bot.chat.route import Route
 from bot.chat.turns import Turns
@@ -127,13 +128,13 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
     fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
-    alarms, letters = Alarms(database), Letters(database)
+    alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
     incoming = Files(database, route, TelegramFiles(bot))
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
     # Not in /tmp: in a container that is memory, and has room for one file.
     sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
-    relay, postman = Relay(bot, limiter, turns, sender=sender), Postman(bot, letters, people.agents)
+    relay, postman = Relay(bot, limiter, turns, offers, sender=sender), Postman(bot, letters, people.agents)
     conversations = Conversations(turns, people.agents, people.users, relay, texts, postman=postman)
     outboxes = Outboxes(route, alarms, letters, conversations.deliver)
     updates = Updates()
@@ -148,6 +149,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         libertai=people.libertai,
         tools=people.tools,
         turns=turns,
+        offers=offers,
         fleet=fleet,
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,

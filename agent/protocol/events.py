@@ -60,7 +60,11 @@ class Restart(Model):
 
 
 class Notice(Model):
-    """Something the person should know while the turn goes on, for example that the model is being asked again."""
+    """Something the person should know while the turn goes on, for example that the model is being asked again.
+
+    The last thing before `done`, it says why the answer ends where it does, for example at its length limit; asked to
+    continue, the agent goes on from there.
+    """
 
     type: Literal["notice"] = "notice"
     seq: int

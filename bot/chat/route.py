@@ -61,6 +61,10 @@ class Route:
         async with self._client.get_file(await self._door(agent_id), chat_id, file_id) as content:
             yield content
 
+    async def usage(self, agent_id: int, since: str) -> protocol.Spendings:
+        """`AgentClient.usage` of this agent."""
+        return await self._client.usage(await self._door(agent_id), since)
+
     async def is_up(self, agent_id: int) -> bool:
         """It answers its health check, with its secret."""
         try:

@@ -180,6 +180,10 @@ class Turns:
         """A file of the turn's answer, piece by piece, from its agent."""
         return self._route.get_file(turn.agent_id, str(turn.chat_id), file_id)
 
+    async def usage(self, agent: Agent, since: str) -> protocol.Spendings:
+        """What the agent's chats cost since that day (UTC, ISO); `AgentError` if it does not say so at once."""
+        return await self._route.usage(agent.id or 0, since)
+
     async def agents_lately(self, chat_id: int) -> int:
         """How many agents this chat wrote to in the last 24 hours."""
         query = select(func.count(distinct(col(Turn.agent_id)))).where(

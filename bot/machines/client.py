@@ -21,6 +21,8 @@ SILENCE_SECONDS = 3 * protocol.KEEPALIVE_SECONDS
 CONNECTIONS = 512
 PIECE_BYTES = 64 * 1024
 """Of a file, in memory at a time."""
+GLANCE_SECONDS = 1.5
+"""For what a screen is complete without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,15 @@ class AgentClient:
         headers = {"Content-Type": "application/json"}
         async with self._call(door, "POST", "/outbox/ack", data=body, headers=headers):
             return
+
+    async def usage(self, door: Door, since: str) -> protocol.Spendings:
+        """What its chats cost since that day (UTC, ISO). Asked with little patience: `AgentOffline` also when slow."""
+        timeout = aiohttp.ClientTimeout(total=GLANCE_SECONDS)
+        async with self._call(door, "GET", "/usage", params={"since": since}, timeout=timeout) as response:
+            try:
+                return protocol.Spendings.model_validate_json(await response.read())
+            except ValidationError as error:
+                raise AgentRefused("bad_usage", "its usage is not of this protocol") from error
 
     @asynccontextmanager
     async def _call(self, door: Door, method: str, path: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -1,5 +1,6 @@
 """The bot's tables: the truth about users, agents, machines and messages. Times are Unix seconds (float, UTC)."""
 
+import json
 import secrets
 import string
 import time
@@ -291,6 +292,29 @@ class Letter(SQLModel, table=True):
     """How many of its messages are in the chat."""
     state: LetterState = Field(default=LetterState.WAITING, sa_column=_word(LetterState))
     received_at: float = Field(default_factory=time.time)
+
+
+class Offer(SQLModel, table=True):
+    """Ready answers under the end of a turn, for the person of that turn. Rows stay: an old button is told from none.
+
+    Chat, person, agent and sequence are the turn's.
+    """
+
+    turn_id: str = Field(primary_key=True)
+    chat_id: int = Field(sa_type=BigInteger, index=True)
+    user_id: int = Field(sa_type=BigInteger)
+    agent_id: int = Field(sa_type=BigInteger)
+    sequence: int = Field(sa_type=BigInteger)
+    options: str
+    """In full, as JSON; a button says the index."""
+    chosen: int | None = None
+    answered_by: str | None = None
+    """The turn that has the answer, or (nothing chosen) with which the person went on."""
+
+    def option(self, index: int | None) -> str | None:
+        """What the button with this index stands for; None if there is no such option."""
+        options: list[str] = json.loads(self.options)
+        return options[index] if index is not None and index < len(options) else None
 
 
 class DailyUsage(SQLModel, table=True):

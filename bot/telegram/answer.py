@@ -8,6 +8,19 @@ from bot.telegram.render import one_line
 NEVER = float("inf")
 SILENT_AFTER, _SILENT_EVERY = 20.0, 10.0
 _LABEL_UNITS = 60  # so that there is room for the rest of the line
+_SEARCH, _FILES, _OTHER = "🔎", "📄", "⚙️"
+_ICONS = dict.fromkeys(("web_search", "web_fetch", "search_files", "recall"), _SEARCH) | dict.fromkeys(
+    ("list_files", "read_file", "write_file", "edit_file", "send_file"), _FILES
+)
+"""By the names of the agent's own tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """A tool that runs, as people read of it."""
+
+    icon: str
+    label: str
 
 
 @dataclass(slots=True)
@@ -19,13 +32,15 @@ class Answer:
     chars: int = 0
     version: int = 0
     """Changes with the text."""
-    notice: str | None = None
-    """Newer than anything else that was heard."""
-    doing: dict[str, str] = field(default_factory=dict)
-    """Tools that run, the newest last: their calls' ids and what people read of them."""
+    notice: protocol.Notice | None = None
+    """Newer than anything else that was heard. Number 0 is the bot's own."""
+    doing: dict[str, Doing] = field(default_factory=dict)
+    """Tools that run, the newest last, by their calls' ids."""
     first_at: float = NEVER
     """When there was first anything to show."""
     heard_at: float = 0.0
+    question: protocol.Ask | None = None
+    """Ends the answer."""
     final: protocol.Final | None = None
     files: list[protocol.File] = field(default_factory=list)
     """For the person, in the order in which they came."""
@@ -40,13 +55,18 @@ class Answer:
             self.parts = ["".join(self.parts)]
         return self.parts[0] if self.parts else ""
 
+    @property
+    def last_word(self) -> str | None:
+        """The agent's notice after which nothing came: why the answer ends where it does."""
+        return self.notice.text if self.notice and self.notice.seq else None
+
     def hear(self, event: protocol.Event, now: float) -> None:
         """Take the next event in."""
         match event:
             case protocol.Text():
                 self._say(event.text, now)
             case protocol.Restart():
-                self.parts, self.chars, self.notice = [], 0, None
+                self.parts, self.chars, self.notice, self.question = [], 0, None, None
                 self.doing.clear()
                 self.files.clear()
                 self.version += 1
@@ -56,8 +76,10 @@ class Answer:
                 self.files.append(event)
                 self.heard_at = now
             case protocol.Notice():
-                self.notice = event.text
+                self.notice = event
                 self._note(now)
+            case protocol.Ask():
+                self.question, self.heard_at = event, now
             case protocol.Done() | protocol.Failed():
                 self.final = event
             case protocol.KeepAlive():
@@ -66,7 +88,8 @@ class Answer:
     def _do(self, event: protocol.Tool, now: float) -> None:
         self.doing.pop(event.id, None)
         if event.state is protocol.ToolState.RUNNING:
-            self.doing[event.id] = one_line(event.label, _LABEL_UNITS) or one_line(event.name, _LABEL_UNITS)
+            label = one_line(event.label, _LABEL_UNITS) or one_line(event.name, _LABEL_UNITS)
+            self.doing[event.id] = Doing(_ICONS.get(event.name, _OTHER), label)
         self.notice = None
         self._note(now)
 

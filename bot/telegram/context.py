@@ -1,10 +1,12 @@
 """What every handler of an update can use."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
 from telegram import CallbackQuery, Chat, Message, Update, User
+from telegram.error import TelegramError
 from telegram.ext import Application, CallbackContext, ExtBot
 
 from bot.accounts.agents import Agents
@@ -14,6 +16,7 @@ from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
+from bot.chat.offers import Offers
 from bot.chat.turns import Turns
 from bot.fleet.fleet import Fleet
 from bot.telegram.inbox import Inbox
@@ -35,6 +38,7 @@ class Services:
     libertai: LibertAI
     tools: ToolPolicy
     turns: Turns
+    offers: Offers
     fleet: Fleet
     inbox: Inbox
     wake: Callable[[int], None]
@@ -107,6 +111,11 @@ class Context(CallbackContext[ExtBot[Any], None, None, Services]):
     async def send(self, screen: Screen) -> int:
         """In a new message; its id."""
         return await send(self.services.bot, self.chat.id, screen)
+
+    async def toast(self, text: str | None = None) -> None:
+        """Answer the press of a button, so that it stops blinking; a text (200 characters) shows for a moment."""
+        with suppress(TelegramError):  # "query is too old" comes within seconds; the press still counts
+            await self.services.bot.answer_callback_query(self.query.id, text)
 
     async def tell(self, key: str, **values: str | int) -> None:
         """A text without buttons, in a new message."""

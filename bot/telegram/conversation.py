@@ -128,7 +128,7 @@ class Events:
 
     def _translate(self, event: protocol.Event | AgentDown) -> protocol.Event:
         if isinstance(event, AgentDown):
-            return protocol.Notice(seq=self.seen, text=self._say("agent-down"))
+            return protocol.Notice(seq=0, text=self._say("agent-down"))
         self.seen = event.seq
         return event
 

@@ -31,6 +31,7 @@ class Verb(StrEnum):
     DEPLOY = "deploy"
     CANCEL = "cancel"
 
+    PAGE = "page"
     CARD = "card"
     CHAT = "chat"
     LEAVE = "leave"
@@ -41,6 +42,7 @@ class Verb(StrEnum):
     STOP = "stop"
     RETRY = "retry"
     AGAIN = "again"
+    CHOOSE = "choose"
 
 
 @dataclass(frozen=True, slots=True)

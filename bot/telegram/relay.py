@@ -1,4 +1,9 @@
-"""Show one turn of an agent in a chat while it happens: typing, a message that grows, the final answer once."""
+"""Show one turn of an agent in a chat while it happens: typing, a message that grows, the final answer once.
+
+What the agent is doing stands under the text, not over it: a phone shows the end of a growing message, and only the
+last message of a long answer is edited. At the top, the line would be scrolled away after the first paragraph, and
+everything below it would jump when it comes and goes.
+"""
 
 import asyncio
 import contextlib
@@ -18,6 +23,7 @@ from agent import protocol
 from bot.errors import EventsEnded, FileLost, NotDelivered
 from bot.log import line
 from bot.telegram.answer import NEVER, SILENT_AFTER, Answer
+from bot.telegram.choices import Offering, choice_keyboard, choice_list
 from bot.telegram.files import AgentFile, FileSender, OpenFile, why_not
 from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.limiter import Clock, Dropped, Limiter, Priority, edit_interval
@@ -81,6 +87,7 @@ class Relay:
         bot: ExtBot[Any],
         limiter: Limiter,
         journal: Journal,
+        offers: Offering,
         *,
         clock: Clock | None = None,
         sender: FileSender | None = None,
@@ -88,6 +95,7 @@ class Relay:
         self._bot = bot
         self._limiter = limiter
         self._journal = journal
+        self._offers = offers
         self._clock = clock
         self._sender = sender or FileSender(bot)
         self._active = 0
@@ -112,6 +120,7 @@ class Relay:
             pages,
             bot=self._bot,
             limiter=self._limiter,
+            offers=self._offers,
             clock=clock,
             sender=self._sender,
             interval=lambda: edit_interval(self._active),
@@ -133,12 +142,14 @@ class _Showing:
         *,
         bot: ExtBot[Any],
         limiter: Limiter,
+        offers: Offering,
         clock: Clock,
         sender: FileSender,
         interval: Callable[[], float],
     ) -> None:
         self._bot = bot
         self._limiter = limiter
+        self._offers = offers
         self._clock = clock
         self._conversation = conversation
         self._pages = pages
@@ -223,14 +234,15 @@ class _Showing:
             return self._doing(elapsed if silence else None)
         if silence:
             return self._conversation.speech.plain("relay-working", elapsed=elapsed)
-        return self._answer.notice
+        return self._answer.notice.text if self._answer.notice else None
 
     def _doing(self, elapsed: str | None) -> str:
         """The newest tool that runs, how many others do, and for how long if that is long."""
         speech, (*others, newest) = self._conversation.speech, self._answer.doing.values()
+        shown: dict[str, str | int] = {"icon": newest.icon, "label": newest.label, "others": len(others)}
         if elapsed is None:
-            return speech.plain("relay-tool", label=newest, others=len(others))
-        return speech.plain("relay-tool-slow", label=newest, others=len(others), elapsed=elapsed)
+            return speech.plain("relay-tool", **shown)
+        return speech.plain("relay-tool-slow", elapsed=elapsed, **shown)
 
     async def _progress(self) -> None:
         """Show the frame of this moment, if there is room for it; whatever goes wrong, a later one shows more."""
@@ -240,7 +252,7 @@ class _Showing:
         priority = Priority.PROGRESS if len(self._pages) else Priority.FIRST
         if not self._limiter.has_room(self._conversation.chat_id, priority):
             return
-        pages = self._paged(self._growing(frame.line), self._button(Verb.STOP))
+        pages = self._paged(self._growing(frame.line), self._stop_button())
         try:
             await self._put(pages)
         except Dropped:
@@ -268,16 +280,14 @@ class _Showing:
     async def _finish(self) -> Outcome:
         self._is_typing_over.set()
         final = self._answer.final
-        is_again = isinstance(final, protocol.Failed) and (final.retryable or final.kind == protocol.ErrorKind.STOPPED)
-        retry = self._button(Verb.RETRY) if is_again else None
-        chunks = self._finished(final)
-        pages = self._paged(chunks, retry)
+        chunks, keyboard = self._finished(final), await self._keyboard(final)
+        pages = self._paged(chunks, keyboard)
         await self._deliver(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         await self._deliver_extra(lambda: self._pages.cut(len(pages)))
         lost = self._pages.lost()
         await self._attach_files(with_answer=_deserves_file(chunks))
         if self._pages.lost() != lost:
-            pages = self._paged(self._finished(final), retry)
+            pages = self._paged(self._finished(final), keyboard)
             await self._deliver_extra(lambda: self._pages.show(pages, Priority.FINAL, Priority.FINAL))
         return Outcome(_ending(final), len(pages), final)
 
@@ -338,6 +348,27 @@ class _Showing:
         except NotDelivered as error:
             log.warning(line("answer delivered without its file", why=error))
 
+    async def _keyboard(self, final: protocol.Final | None) -> InlineKeyboardMarkup | None:
+        """What the person can answer with a button."""
+        speech, question, turn_id = self._conversation.speech, self._asked(final), self._conversation.turn_id
+        if question and question.options:
+            is_open = await self._offers.keep(turn_id, question.options)
+            return choice_keyboard(turn_id, question.options) if is_open else None
+        can_go_on = self._can_go_on(final) and await self._offers.keep(turn_id, [speech.plain("relay-go-on")])
+        buttons = [button(speech.plain("relay-continue"), Verb.CHOOSE, f"{turn_id}|0")] if can_go_on else []
+        if isinstance(final, protocol.Failed) and (final.retryable or _is_stopped(final)):
+            buttons.append(button(speech.plain("relay-retry"), Verb.RETRY, turn_id))
+        return rows(buttons) if buttons else None
+
+    def _can_go_on(self, final: protocol.Final | None) -> bool:
+        """The answer ends before its end: it was stopped, or the agent's last word was why it stops here."""
+        is_cut = _is_stopped(final) or (isinstance(final, protocol.Done) and self._answer.last_word is not None)
+        return is_cut and bool(self._answer.text.strip())
+
+    def _asked(self, final: protocol.Final | None) -> protocol.Ask | None:
+        """The question that this turn ends with; none if it failed, since it then is not over."""
+        return self._answer.question if isinstance(final, protocol.Done) else None
+
     # --- what it looks like
 
     def _rendered(self) -> list[Chunk]:
@@ -351,15 +382,14 @@ class _Showing:
         return [*chunks[:-1], stack([*chunks[-1:], shown], "\n\n")]
 
     def _finished(self, final: protocol.Final | None) -> list[Chunk]:
-        chunks = self._rendered()
-        endings = [self._last_line(final, is_empty=not chunks and not self._answer.files), *self._missing_files()]
-        for ending in endings:
-            if ending is None:
-                continue
-            if chunks and utf16_length(chunks[-1].text) + 2 + utf16_length(ending.text) <= _PAGE_UNITS:
-                chunks = [*chunks[:-1], stack([chunks[-1], ending], "\n\n")]
-            else:
-                chunks = [*chunks, ending]
+        question, chunks = self._asked(final), self._rendered()
+        is_empty = not chunks and not self._answer.files
+        for ending in [
+            None if question else self._last_line(final, is_empty=is_empty),
+            *self._missing_files(),
+            *(self._question(question) if question else ()),
+        ]:
+            chunks = _under(chunks, ending) if ending else chunks
         return chunks
 
     def _missing_files(self) -> Iterator[Chunk]:
@@ -370,11 +400,20 @@ class _Showing:
                 key = why_not(file.size) or "relay-file-lost"
                 yield plain(say(key, name=one_line(file.name, _NAME_UNITS), size=f"{file.size / 1e6:.1f}"))
 
+    def _question(self, question: protocol.Ask) -> list[Chunk]:
+        """The question, and its answers where the buttons cannot show them in full."""
+        words = question.question if question.question.strip() else self._conversation.speech.plain("relay-choose")
+        listed = choice_list(question.options)
+        asked = render(words, units=_PAGE_UNITS, entities=_PAGE_ENTITIES)
+        return [*asked, *([plain(listed)] if listed else [])]
+
     def _last_line(self, final: protocol.Final | None, *, is_empty: bool) -> Chunk | None:
         speech = self._conversation.speech
         if not isinstance(final, protocol.Failed):
+            if self._answer.last_word and not is_empty:
+                return plain(clipped(self._answer.last_word, _STATUS_UNITS), MessageEntityType.ITALIC)
             return plain(speech.plain("relay-empty")) if is_empty else None
-        if final.kind == protocol.ErrorKind.STOPPED:
+        if _is_stopped(final):
             return plain(speech.plain("relay-stopped"))
         return plain(speech.plain("relay-failed", reason=clipped(final.text, _REASON_UNITS)))
 
@@ -385,9 +424,9 @@ class _Showing:
             chunks = [stack([title, chunks[0]], "\n"), *chunks[1:]]
         return [Page(chunk, button if chunk is chunks[-1] else None) for chunk in chunks]
 
-    def _button(self, verb: Verb) -> InlineKeyboardMarkup:
-        label = self._conversation.speech.plain(f"relay-{verb}")
-        return rows([button(label, verb, self._conversation.turn_id)])
+    def _stop_button(self) -> InlineKeyboardMarkup:
+        label = self._conversation.speech.plain("relay-stop")
+        return rows([button(label, Verb.STOP, self._conversation.turn_id)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +452,20 @@ async def _wait(event: asyncio.Event, until: float, clock: Clock) -> None:
 def _ending(final: protocol.Final | None) -> Ending:
     if not isinstance(final, protocol.Failed):
         return Ending.DONE
-    return Ending.STOPPED if final.kind == protocol.ErrorKind.STOPPED else Ending.FAILED
+    return Ending.STOPPED if _is_stopped(final) else Ending.FAILED
+
+
+def _is_stopped(final: protocol.Final | None) -> bool:
+    return isinstance(final, protocol.Failed) and final.kind == protocol.ErrorKind.STOPPED
+
+
+def _under(chunks: list[Chunk], ending: Chunk) -> list[Chunk]:
+    """Put it under the last message, or where that has no room for it into one more."""
+    *before, last = chunks or [plain("")]
+    units = utf16_length(last.text) + 2 + utf16_length(ending.text)
+    if last.text and units <= _PAGE_UNITS and len(last.entities) + len(ending.entities) <= _PAGE_ENTITIES:
+        return [*before, stack([last, ending], "\n\n")]
+    return [*chunks, ending]
 
 
 def _is_unreachable(error: TelegramError) -> bool:

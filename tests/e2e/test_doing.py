@@ -84,7 +84,7 @@ async def test_what_is_done_is_shown_while_it_is_done(stage):
         owner = await stage.talking()
 
         stage.agent.say(tool("notes.md"))
-        first = await owner.wait_for("⚙️ Reading notes.md…", button="Stop")
+        first = await owner.wait_for("📄 Reading notes.md…", button="Stop")
         stage.agent.say(tool("other", label=HOSTILE))
         hostile = await owner.wait_for("(+1)")
         stage.agent.say(tool("other", ToolState.DONE, HOSTILE), text("I have found it."))
@@ -92,10 +92,10 @@ async def test_what_is_done_is_shown_while_it_is_done(stage):
         stage.agent.say(tool("notes.md", ToolState.FAILED), text("\n\nIt is soup."), DONE)
         answer = await owner.wait_whole()
 
-    assert first.text == "⚙️ Reading notes.md…"
-    assert hostile.text == "⚙️ Reading <b>**x**</b> &lt; `y` " + "🙂" * 15 + "… (+1)"
+    assert first.text == "📄 Reading notes.md…"
+    assert hostile.text == "📄 Reading <b>**x**</b> &lt; `y` " + "🙂" * 15 + "… (+1)"
     assert [entity["type"] for entity in hostile.entities] == ["italic"]
-    assert under.text == "I have found it.\n\n⚙️ Reading notes.md…"
+    assert under.text == "I have found it.\n\n📄 Reading notes.md…"
     assert (answer.id, answer.text, answer.entities) == (first.id, "I have found it.\n\nIt is soup.", [])
 
 
@@ -103,24 +103,24 @@ async def test_what_is_done_is_shown_again_after_the_bot_was_restarted_and_the_s
     async with running_bot(stage.settings):
         owner = await stage.talking()
         stage.agent.say(text("Let me look."), tool("a.md"))
-        await owner.wait_for("⚙️ Reading a.md…")
+        await owner.wait_for("📄 Reading a.md…")
         stage.agent.say(tool("b.md"))  # only an edit shows that the bot has written down which message it sent
-        first = await owner.wait_for("⚙️ Reading b.md… (+1)")
+        first = await owner.wait_for("📄 Reading b.md… (+1)")
     stage.agent.say(tool("b.md", ToolState.DONE), tool("c.md"))
 
     async with running_bot(stage.settings):
-        again = await owner.wait_for("⚙️ Reading c.md… (+1)", timeout=20)
+        again = await owner.wait_for("📄 Reading c.md… (+1)", timeout=20)
         stage.agent.cut()
         attached = await stage.agent.until_asked(3)
         stage.agent.say(tool("c.md", ToolState.DONE))
-        left = await owner.wait_for("⚙️ Reading a.md…")
+        left = await owner.wait_for("📄 Reading a.md…")
         stage.agent.say(tool("a.md", ToolState.DONE), text(" Done."), DONE)
         answer = await owner.wait_whole()
 
     assert [request.after for request in stage.agent.asked] == [0, 0, 5]
     assert attached.turn_id == stage.agent.asked[0].turn_id
     assert {first.id, again.id, left.id} == {answer.id}
-    assert left.text == "Let me look.\n\n⚙️ Reading a.md…"
+    assert left.text == "Let me look.\n\n📄 Reading a.md…"
     assert answer.text == "Let me look. Done."
 
 

@@ -1,18 +1,16 @@
 """Which handler an update goes to: commands, buttons, messages; and how a refusal is told."""
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from functools import wraps
 from typing import Any
 
 from telegram import Update
-from telegram.error import TelegramError
 from telegram.ext import Application, CallbackQueryHandler, CommandHandler, MessageHandler, filters
 
 from bot.accounts.users import Person
 from bot.errors import Refused
 from bot.store.models import Agent, Draft
-from bot.telegram.commands import account, agents, create, start, talk
+from bot.telegram.commands import account, agents, choices, create, start, talk
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed, Verb, parse
 
@@ -58,9 +56,11 @@ OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
     Verb.STEP: create.go_to_step,
 }
 OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
+    Verb.PAGE: agents.turn_page,
     Verb.STOP: talk.stop_pressed,
     Verb.RETRY: talk.retry_pressed,
     Verb.AGAIN: talk.again_pressed,
+    Verb.CHOOSE: choices.choose,
 }
 
 
@@ -78,10 +78,10 @@ def register(application: Application[Any, Context, Any, Any, Any, Any]) -> None
 
 
 async def press(context: Context) -> None:
-    """A button: answered first, so that it stops blinking; then done."""
-    with suppress(TelegramError):  # "query is too old" comes within seconds; the press still counts
-        await context.services.bot.answer_callback_query(context.query.id)
+    """A button: answered first, so that it stops blinking, unless what it does has words for that; then done."""
     pressed = parse(context.query.data)
+    if pressed is None or pressed.verb is not Verb.CHOOSE:
+        await context.toast()
     if pressed is None or not await _do(context, pressed):
         await context.tell("menu-old")
         await context.send(start.home(context.say))

@@ -1,8 +1,11 @@
 """/list, the agent card, /delete."""
 
+import datetime as dt
+
 from telegram import InlineKeyboardMarkup
 
 from bot.accounts.agents import LINK_PREFIX, Card
+from bot.errors import AgentError
 from bot.store.models import Agent, Phase, Wanted
 from bot.telegram import wizard
 from bot.telegram.commands.start import enter
@@ -11,6 +14,8 @@ from bot.telegram.keyboards import DANGER, SUCCESS, Pressed, Verb, button, rows
 from bot.telegram.progress import link, link_buttons
 from bot.telegram.screen import Screen
 
+PAGE_AGENTS = 8
+"""What a phone shows without scrolling."""
 MARKS = {Phase.RUNNING: "🟢", Phase.FAILED: "🔴", Phase.DELETING: "⚪"}
 STATES = {Phase.RUNNING: "state-running", Phase.FAILED: "state-failed", Phase.DELETING: "state-deleting"}
 
@@ -25,15 +30,25 @@ async def show_list(context: Context) -> None:
     await context.show(await overview(context))
 
 
-async def overview(context: Context) -> Screen:
-    """Their agents, a button each."""
+async def turn_page(context: Context, pressed: Pressed) -> None:
+    """Another part of a list too long for one."""
+    await context.show(await overview(context, pressed.number or 0))
+
+
+async def overview(context: Context, page: int = 0) -> Screen:
+    """Their agents, a button each; `page` counts from 0, and the last one stands for what is behind it."""
     say, agents = context.say, await context.services.agents.owned(context.user.id)
     make = [button(say.plain("create"), Verb.CREATE, style=SUCCESS)]
     if not agents:
         return Screen(say("list-empty"), rows(make))
-    lines = [[button(_line(context, agent), Verb.CARD, agent.id or 0)] for agent in agents]
-    text = say("list", count=len(agents), limit=context.services.agents.limit)
-    return Screen(text, rows(*lines, make))
+    pages = -(-len(agents) // PAGE_AGENTS)
+    page = min(page, pages - 1)
+    shown = agents[page * PAGE_AGENTS : (page + 1) * PAGE_AGENTS]
+    lines = [[button(_line(context, agent), Verb.CARD, agent.id or 0)] for agent in shown]
+    before = [button(say.plain("list-before"), Verb.PAGE, page - 1)] if page else []
+    after = [button(say.plain("list-after"), Verb.PAGE, page + 1)] if page + 1 < pages else []
+    text = say("list", count=len(agents), limit=context.services.agents.limit, page=page + 1, pages=pages)
+    return Screen(text, rows(*lines, [*before, *after], make))
 
 
 async def show_card(context: Context, agent: Agent) -> None:
@@ -52,6 +67,7 @@ async def card(context: Context, agent: Agent) -> Screen:
         model=agent.model,
         release=agent.release,
         tools="unknown" if tools is None else "yes" if tools else "no",
+        usage=await _usage(context, agent),
         link=link(agent, context.services.bot.username),
         job=wizard.shortened(agent.job),
     )
@@ -124,6 +140,19 @@ async def is_deleted(context: Context, pressed: Pressed) -> bool:
     """The agent of a button was theirs, and its card tells or told how it went: the second press is done already."""
     agent = await context.services.agents.get(pressed.number or 0)
     return agent is not None and agent.owner_id == context.user.id and agent.wanted is Wanted.DELETED
+
+
+async def _usage(context: Context, agent: Agent) -> str:
+    """A line of what it did today; empty if it does not say so at once, for example because it is being set up."""
+    if agent.phase is not Phase.RUNNING:
+        return ""
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    try:
+        spent = [each for each in (await context.services.turns.usage(agent, today)).days if each.day == today]
+    except AgentError:
+        return ""
+    tokens = sum(each.prompt_tokens + each.completion_tokens for each in spent)
+    return "\n" + context.say.plain("card-usage", turns=sum(each.turns for each in spent), tokens=tokens)
 
 
 def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:

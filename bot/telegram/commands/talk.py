@@ -11,7 +11,7 @@ from bot.chat.turns import Ask
 from bot.errors import AgentError
 from bot.store.models import Agent
 from bot.telegram import media
-from bot.telegram.commands import account, create
+from bot.telegram.commands import account, choices, create
 from bot.telegram.commands.start import home_keyboard
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed
@@ -62,6 +62,7 @@ async def new(context: Context) -> None:
         await context.tell("not-forgotten", name=agent.name)
         return
     await context.tell("forgotten", name=agent.name)
+    await choices.put_away(context)
 
 
 async def stop(context: Context) -> None:
@@ -116,6 +117,7 @@ async def _accept(context: Context, agent: Agent, words: str, file: Incoming | N
         context.services.wake(context.chat.id)
         if is_behind:
             await _show_seen(context)
+    await choices.put_away(context)
 
 
 async def _show_seen(context: Context) -> None:

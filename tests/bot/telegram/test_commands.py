@@ -1,5 +1,6 @@
 """The handlers on PTB's application, real rows and the Bot API double; updates may come twice, as after a crash."""
 
+import datetime as dt
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from telegram import Update
 from telegram.ext import Application, ContextTypes, ExtBot
 
 import bot
+from agent.protocol import Spending, Spendings
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
@@ -22,6 +24,7 @@ from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
 from bot.chat.files import Files
+from bot.chat.offers import Offers
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import AgentOffline, DatabaseLost, LibertAIUnreachable
@@ -43,6 +46,7 @@ from tests.fakes.telegram_views import FaultKind, Feature, MessageView
 
 TEXTS = load_texts()
 KEY = "LTAI_olgas_own_key_f3a9"
+BEFORE, AFTER = "\u2039", "\u203a"
 FAST, SMART = Model("fast", price_in=200, price_out=1000), Model("smart", tee=True)
 
 
@@ -89,6 +93,7 @@ class LocalRoute:
 
     is_away: bool = False
     forgotten: list[tuple[int, str]] = field(default_factory=list)
+    spent: list[Spending] | None = None
 
     async def forget(self, agent_id: int, chat_id: str) -> None:
         if self.is_away:
@@ -97,6 +102,11 @@ class LocalRoute:
 
     async def stop(self, agent_id: int, chat_id: str) -> None:
         raise NotImplementedError
+
+    async def usage(self, _agent_id: int, _since: str) -> Spendings:
+        if self.spent is None:
+            raise AgentOffline("away")
+        return Spendings(days=tuple(self.spent))
 
 
 @dataclass
@@ -185,6 +195,7 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
                 cast("Route", route),
                 files=Files(database, cast("Route", route), TelegramFiles(bot)),
             ),
+            offers=Offers(database),
             fleet=cast("Fleet", fleet),
             inbox=Inbox(database, vault, chats, bot),
             wake=woken.append,
@@ -732,6 +743,65 @@ async def test_the_card_says_whether_the_agent_has_tools_if_that_is_known(
 
     first, second, *_ = (await said(olga))[-1].text.splitlines()
     assert (first.partition(" · fast · v1")[2], second[:5]) == (line, "t.me/")
+
+
+def spending(chat_id: str, day: str) -> Spending:
+    return Spending(
+        chat_id=chat_id,
+        day=day,
+        turns=6,
+        prompt_tokens=1_000,
+        cached_tokens=900,
+        completion_tokens=200,
+        tool_calls=3,
+        milliseconds=4,
+    )
+
+
+async def test_the_card_tells_what_the_agent_did_today(desk: Desk, olga: SimUser) -> None:
+    await desk.agent(olga, name="Ada")
+    today = dt.datetime.now(dt.UTC).date()
+    days = [today, today, today - dt.timedelta(days=1)]
+    desk.route.spent = [spending(str(number), day.isoformat()) for number, day in enumerate(days)]
+    await send(desk, olga, "/list", times=1)
+
+    await press(desk, olga, "Ada")
+
+    assert (await newest(olga)).splitlines()[1] == "Today: 12 messages, 2,400 tokens"
+
+
+async def test_the_card_comes_without_usage_of_an_agent_that_does_not_tell(desk: Desk, olga: SimUser) -> None:
+    await desk.agent(olga, name="Ada")
+    await desk.agent(olga, name="Bea", phase=Phase.WAITING)
+    for name in ("Ada", "Bea"):
+        await send(desk, olga, "/list", times=1)
+        await press(desk, olga, name)
+
+        assert (await newest(olga)).splitlines()[1].startswith("t.me/")
+        desk.route.spent = []
+
+
+async def test_a_long_list_has_pages(desk: Desk, olga: SimUser) -> None:
+    desk.services.agents.limit = 20
+    made = [await desk.agent(olga, name=f"A{number}") for number in range(10)]
+    await send(desk, olga, "/list", times=1)
+    first = (await said(olga))[-1]
+
+    await press(desk, olga, AFTER)
+    second = (await said(olga))[-1]
+    await desk.observe(made[0].id, wanted=Wanted.DELETED)
+    await desk.observe(made[1].id, wanted=Wanted.DELETED)
+    await made_up(desk, olga, "v1|page|7")
+    shortened = (await said(olga))[-1]
+
+    create = TEXTS.speak("en").plain("create")
+    assert first.text == "Your agents (10 of 20) · page 1 of 2"
+    assert [row[-1].text for row in first.buttons[-3:]] == ["🟢 A7 · running", AFTER, create]
+    assert (second.id, second.text) == (first.id, "Your agents (10 of 20) · page 2 of 2")
+    assert [[button.text for button in row] for row in second.buttons] == [
+        ["🟢 A8 · running"], ["🟢 A9 · running"], [BEFORE], [create],
+    ]  # fmt: skip
+    assert (shortened.text, len(shortened.buttons)) == ("Your agents (8 of 20)", 9)
 
 
 async def test_deleting_twice_is_one_job_and_no_complaint(desk: Desk, olga: SimUser) -> None:

@@ -88,7 +88,7 @@ async def stage() -> AsyncIterator[FileStage]:
         )
         async with bot:
             person = await telegram.user(5, "Victor")
-            relay = Relay(bot, limiter, journal, clock=clock, sender=FileSender(bot, pauses=()))
+            relay = Relay(bot, limiter, journal, journal, clock=clock, sender=FileSender(bot, pauses=()))
             yield FileStage(telegram, person, clock, journal, relay, Agent(), bot)
 
 

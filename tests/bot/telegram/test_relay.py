@@ -1,7 +1,7 @@
 """A turn is shown in a chat of the Bot API double: growing, corrected, interrupted, resumed, and ended exactly once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -58,15 +58,21 @@ class Events:
 
 @dataclass
 class Memory:
-    """A journal in a dictionary."""
+    """A journal, and what was offered, in dictionaries."""
 
     turns: dict[str, list[int]] = field(default_factory=dict)
+    offered: dict[str, list[str]] = field(default_factory=dict)
+    is_answered: bool = False
 
     async def messages(self, turn_id: str) -> list[int]:
         return self.turns.get(turn_id, [])
 
     async def record(self, turn_id: str, message_ids: list[int]) -> None:
         self.turns[turn_id] = message_ids
+
+    async def keep(self, turn_id: str, options: Sequence[str]) -> bool:
+        self.offered[turn_id] = list(options)
+        return not self.is_answered
 
 
 @dataclass
@@ -133,7 +139,7 @@ async def stage() -> AsyncIterator[Stage]:
         )
         async with bot:
             person = await telegram.user(5, "Victor")
-            yield Stage(telegram, person, clock, journal, Relay(bot, limiter, journal, clock=clock))
+            yield Stage(telegram, person, clock, journal, Relay(bot, limiter, journal, journal, clock=clock))
 
 
 def buttons(message: MessageView) -> list[tuple[str, str | None]]:
@@ -308,11 +314,11 @@ async def test_a_notice_is_one_line_below_that_text_takes_away(stage):
 async def test_what_is_being_done_is_one_line_that_goes_when_it_is_done(stage):
     events = Events(tool("a.md"))
     showing = stage.show(events)
-    first = await stage.after(1.5, "⚙️ Reading a.md…")
+    first = await stage.after(1.5, "📄 Reading a.md…")
     events.say(tool("<b> *c*"))
-    await stage.after(1.5, "⚙️ Reading <b> *c*… (+1)")
+    await stage.after(1.5, "📄 Reading <b> *c*… (+1)")
     events.say(tool("<b> *c*", ToolState.DONE))
-    await stage.after(1.5, "⚙️ Reading a.md…")
+    await stage.after(1.5, "📄 Reading a.md…")
     events.say(tool("a.md", ToolState.FAILED))
     events.say(Text(seq=5, text="Hi"))
     events.say(DONE)
@@ -322,14 +328,27 @@ async def test_what_is_being_done_is_one_line_that_goes_when_it_is_done(stage):
     assert [(m.id, m.text, m.entities) for m in await stage.messages()] == [(first.id, "Hi", [])]
 
 
+@pytest.mark.parametrize(
+    ("name", "icon"), [("web_search", "🔎"), ("send_file", "📄"), ("shell", "⚙️"), ("made_up", "⚙️")]
+)
+async def test_an_icon_says_what_kind_of_thing_is_being_done(stage, name, icon):
+    events = Events(Tool(seq=1, id="a", name=name, label="Working", state=ToolState.RUNNING))
+    showing = stage.show(events)
+
+    await stage.after(1.5, f"{icon} Working…")
+
+    events.say(DONE)
+    await stage.finish(showing)
+
+
 async def test_of_many_tools_at_once_the_newest_is_named_and_the_others_counted(stage):
     events = Events(Text(seq=1, text=LONG), *map(tool, "abcd"))
     showing = stage.show(events)
-    shown = [await stage.after(0, "⚙️ Reading d… (+3)")]
+    shown = [await stage.after(0, "📄 Reading d… (+3)")]
 
     for ended, left in (("b", "d… (+2)"), ("d", "c… (+1)"), ("a", "c…")):
         events.say(tool(ended, ToolState.DONE))
-        shown.append(await stage.after(1.5, f"⚙️ Reading {left}"))
+        shown.append(await stage.after(1.5, f"📄 Reading {left}"))
     events.say(tool("c", ToolState.DONE))
     await stage.after(1.5, LONG)
     gone = await stage.texts()
@@ -370,7 +389,7 @@ async def test_the_line_waits_for_what_text_leaves_of_the_rate(stage):
     early = await stage.texts()
     await stage.after(0.1, "Reading b.md")
 
-    assert early == [f"{LONG} Found.\n\n⚙️ Reading a.md…"]
+    assert early == [f"{LONG} Found.\n\n📄 Reading a.md…"]
     events.say(DONE)
     await stage.finish(showing)
     assert await stage.calls(*SHOWN) == ["sendMessage", *["editMessageText"] * 4]
@@ -398,7 +417,7 @@ async def test_whatever_a_tool_is_called_is_shown_as_one_plain_line(stage, label
     events.say(DONE)
     await stage.finish(showing)
 
-    line = f"⚙️ {shown}… (+1)"
+    line = f"📄 {shown}… (+1)"
     assert message.text == f"{LONG}\n\n{line}"
     assert message.entities == [{"type": "italic", "offset": len(LONG) + 2, "length": utf16_length(line)}]
     assert (await stage.texts(), await stage.telegram.refusals()) == ([LONG], [])
@@ -411,22 +430,22 @@ async def test_the_line_stands_under_the_last_message_of_a_long_answer(stage):
     await stage.after(0, "(+99)")
 
     messages = await stage.messages()
-    assert [("⚙️" in message.text, utf16_length(message.text) <= 4_096) for message in messages] == [
+    assert [("📄" in message.text, utf16_length(message.text) <= 4_096) for message in messages] == [
         *[(False, True)] * (len(messages) - 1),
         (True, True),
     ]
     events.say(DONE)
     await stage.finish(showing)
-    assert not [text for text in await stage.texts() if "⚙️" in text]
+    assert not [text for text in await stage.texts() if "📄" in text]
 
 
 async def test_a_tool_that_takes_long_says_for_how_long(stage):
     events = Events(tool("a"), tool("b"))
     showing = stage.show(events)
-    await stage.after(1.5, "⚙️ Reading b… (+1)")
+    await stage.after(1.5, "📄 Reading b… (+1)")
 
-    await stage.after(20, "⚙️ Reading b… (+1) · 0:20")
-    await stage.after(60, "⚙️ Reading b… (+1) · 1:20")
+    await stage.after(20, "📄 Reading b… (+1) · 0:20")
+    await stage.after(60, "📄 Reading b… (+1) · 1:20")
 
     events.say(DONE)
     await stage.finish(showing)
@@ -435,15 +454,15 @@ async def test_a_tool_that_takes_long_says_for_how_long(stage):
 async def test_news_are_shown_rather_than_what_was_being_done_before(stage):
     events = Events(Text(seq=1, text=LONG), tool("a"))
     showing = stage.show(events)
-    await stage.after(0, "⚙️ Reading a…")
+    await stage.after(0, "📄 Reading a…")
     await stage.after(40, "0:40")
 
     events.say(Notice(seq=3, text="Ada is not answering."))
     noticed = await stage.after(1.5, "Ada is not answering.")
     events.say(tool("b"))
-    again = await stage.after(1.5, "⚙️ Reading b… (+1)")
+    again = await stage.after(1.5, "📄 Reading b… (+1)")
 
-    assert (noticed.text, again.text) == (f"{LONG}\n\nAda is not answering.", f"{LONG}\n\n⚙️ Reading b… (+1)")
+    assert (noticed.text, again.text) == (f"{LONG}\n\nAda is not answering.", f"{LONG}\n\n📄 Reading b… (+1)")
     events.say(DONE)
     await stage.finish(showing)
 
@@ -451,13 +470,13 @@ async def test_news_are_shown_rather_than_what_was_being_done_before(stage):
 async def test_what_was_being_done_is_over_when_the_turn_starts_over(stage):
     events = Events(Text(seq=1, text=LONG), tool("a"))
     showing = stage.show(events)
-    await stage.after(0, "⚙️ Reading a…")
+    await stage.after(0, "📄 Reading a…")
 
     events.say(Restart(seq=3))
     events.say(tool("b"))
     message = await stage.after(1.5, "Reading b")
 
-    assert message.text == "⚙️ Reading b…"
+    assert message.text == "📄 Reading b…"
     events.say(DONE)
     await stage.finish(showing)
 
@@ -465,18 +484,18 @@ async def test_what_was_being_done_is_over_when_the_turn_starts_over(stage):
 async def test_what_is_being_done_is_shown_again_by_a_bot_that_was_restarted(stage):
     said = (Text(seq=1, text=LONG), tool("a"), tool("b"), tool("c"), tool("c", ToolState.DONE))
     showing = stage.show(Events(*said))
-    first = await stage.after(0, "⚙️ Reading b… (+1)")
+    first = await stage.after(0, "📄 Reading b… (+1)")
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
     events = Events(*said, tool("b", ToolState.DONE))
     showing = stage.show(events)
 
-    again = await stage.after(1.5, "⚙️ Reading a…")
+    again = await stage.after(1.5, "📄 Reading a…")
     events.say(tool("a", ToolState.DONE))
     events.say(DONE)
     await stage.finish(showing)
 
-    assert (again.id, again.text) == (first.id, f"{LONG}\n\n⚙️ Reading a…")
+    assert (again.id, again.text) == (first.id, f"{LONG}\n\n📄 Reading a…")
     assert [(m.id, m.text) for m in await stage.messages()] == [(first.id, LONG)]
 
 
@@ -539,7 +558,7 @@ async def test_the_answer_comes_without_reply_when_its_question_is_gone(stage):
     assert [(message.text, message.reply_to) for message in await stage.messages()] == [("Ada", None)]
 
 
-async def test_a_stopped_turn_keeps_its_text_and_offers_to_retry(stage):
+async def test_a_stopped_turn_keeps_its_text_and_offers_to_go_on_or_to_retry(stage):
     stopped = Failed(seq=2, kind=ErrorKind.STOPPED, text="stopped", retryable=False)
 
     outcome = await stage.finish(stage.show(Events(Text(seq=1, text="So far"), stopped)))
@@ -548,8 +567,37 @@ async def test_a_stopped_turn_keeps_its_text_and_offers_to_retry(stage):
     assert (outcome, message.text, buttons(message)) == (
         Outcome(Ending.STOPPED, 1, stopped),
         "So far\n\n⏹ Stopped",
-        [("⟳ Retry", "v1|retry|t1")],
+        [("▶ Continue", "v1|choose|t1|0"), ("⟳ Retry", "v1|retry|t1")],
     )
+    assert stage.journal.offered == {"t1": ["Continue."]}
+
+
+async def test_a_turn_stopped_before_its_first_word_has_nothing_to_go_on_with(stage):
+    await stage.finish(stage.show(Events(Failed(seq=1, kind=ErrorKind.STOPPED, text="stopped", retryable=False))))
+
+    [message] = await stage.messages()
+    assert (message.text, buttons(message)) == ("⏹ Stopped", [("⟳ Retry", "v1|retry|t1")])
+    assert stage.journal.offered == {}
+
+
+async def test_an_answer_that_ends_at_its_limit_says_so_and_offers_to_go_on(stage):
+    cut = Notice(seq=2, text="The answer reached its length limit.")
+
+    await stage.finish(stage.show(Events(Text(seq=1, text="So far"), cut, DONE)))
+
+    [message] = await stage.messages()
+    assert message.text == "So far\n\nThe answer reached its length limit."
+    assert buttons(message) == [("▶ Continue", "v1|choose|t1|0")]
+
+
+@pytest.mark.parametrize("after", [Text(seq=3, text=" More"), tool("a"), KeepAlive(seq=2)])
+async def test_only_a_notice_of_the_agents_own_last_word_offers_to_go_on(stage, after):
+    own = Notice(seq=0, text="It is being restarted.")
+
+    await stage.finish(stage.show(Events(Text(seq=1, text="So far"), own, after, DONE)))
+
+    [message] = await stage.messages()
+    assert (message.text.removesuffix(" More"), buttons(message)) == ("So far", [])
 
 
 @pytest.mark.parametrize(("retryable", "offered"), [(True, [("⟳ Retry", "v1|retry|t1")]), (False, [])])

@@ -40,7 +40,12 @@ create-own = ➕ Create your own
 
 list-empty = No agents yet.
 list =
-    <b>Your agents</b> ({ $count } of { $limit })
+    <b>Your agents</b> ({ $count } of { $limit }){ $pages ->
+        [1] { "" }
+       *[other] { " " }· page { $page } of { $pages }
+    }
+list-before = ‹
+list-after = ›
 list-item = { $mark } { $name } · { $state }
 state-running = running
 state-waiting = being set up
@@ -51,9 +56,17 @@ card =
         [yes] { " " }· tools: yes
         [no] { " " }· tools: no
        *[unknown] { "" }
-    }
+    }{ $usage }
     { $link }
     <blockquote expandable>{ $job }</blockquote>
+card-usage =
+    Today: { $turns ->
+        [one] { $turns } message
+       *[other] { $turns } messages
+    }, { $tokens ->
+        [one] { $tokens } token
+       *[other] { $tokens } tokens
+    }
 confirm-delete =
     <b>Delete { $name }?</b> Its machine, files and memory are erased; the link stops working. There is no undo.
 delete-which = Which one? Press it here, or write <code>/delete</code> and the end of its link.

@@ -2,10 +2,13 @@
 
 relay-stop = ⏹ Stop
 relay-retry = ⟳ Retry
+relay-continue = ▶ Continue
+relay-go-on = Continue.
+relay-choose = Please choose:
 relay-stopped = ⏹ Stopped
 relay-failed = ⚠️ { $reason }
 relay-empty = The agent finished without writing an answer. Ask again, perhaps in other words.
-relay-tool = ⚙️ { $label }…{ $others ->
+relay-tool = { $icon } { $label }…{ $others ->
         [0] { "" }
        *[other] { " " }(+{ $others })
     }
