@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -13,18 +14,20 @@ from litestar.types import ASGIApp
 from agent import log
 from agent.auth import Door, Key
 from agent.compaction import Compactor
+from agent.config import Live
 from agent.equip import Outfitter
 from agent.errors import HINTS, Refused
 from agent.history import History
-from agent.llm import Llm
+from agent.llm import Llm, Server
 from agent.loop import Bounds, Loop
 from agent.prompt import system_prompt
 from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
-from agent.routes.control import health
+from agent.routes.control import config, configure, health, usage
 from agent.settings import Settings
 from agent.store import Store
 from agent.turns import Limits, Turns
+from agent.usage import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,10 @@ class Agent:
 def build(settings: Settings) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used."""
     store = Store(settings.agent_data)
-    llm = _llm(settings)
-    turns = Turns(store, _loop(settings, store, llm), Outfitter.of(settings, store), _limits(settings))
+    live, ledger = Live(settings, store), Ledger(store)
+    server = Server(base_url=str(settings.llm_base_url), api_key=settings.llm_api_key)
+    loop = partial(_loop, live, store, server)
+    turns = Turns(store, loop, Outfitter.of(settings, store, live), _limits(settings), ledger)
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
@@ -50,17 +55,19 @@ def build(settings: Settings) -> Agent:
             yield
         finally:
             await turns.drain(0)
-            await llm.close()
+            await server.close()
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health],
+        [chat, stop, forget, health, config, configure, usage],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
-            "llm": Provide(lambda: llm, sync_to_thread=False),
+            "server": Provide(lambda: server, sync_to_thread=False),
+            "live": Provide(lambda: live, sync_to_thread=False),
+            "ledger": Provide(lambda: ledger, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},
         openapi_config=None,
@@ -69,16 +76,10 @@ def build(settings: Settings) -> Agent:
     return Agent(Door(rooms, key), turns)
 
 
-def _llm(settings: Settings) -> Llm:
-    return Llm(
-        base_url=str(settings.llm_base_url),
-        api_key=settings.llm_api_key,
-        model=settings.agent_model,
-        max_tokens=settings.agent_max_tokens,
-    )
-
-
-def _loop(settings: Settings, store: Store, llm: Llm) -> Loop:
+def _loop(live: Live, store: Store, server: Server) -> Loop:
+    """As a turn that begins now needs it: its configuration does not change while it runs."""
+    settings = live.settings()
+    llm = Llm(server, settings.agent_model, settings.agent_max_tokens)
     return Loop(
         llm=llm,
         compactor=Compactor(llm, History(store, settings.agent_history_messages), settings.agent_context_tokens),
@@ -122,6 +123,4 @@ def _text(error: HTTPException) -> str:
 def _problem(problem: Any) -> str:
     field = problem.get("key", "data")
     # `data` is our handlers' name for the body as a whole.
-    return (
-        "body: must be a JSON object with chat_id and message" if field == "data" else f"{field}: {problem['message']}"
-    )
+    return "body: must be a JSON object, as this call takes it" if field == "data" else f"{field}: {problem['message']}"

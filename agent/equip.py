@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from agent.config import Live
 from agent.loop import Equipment, Output
 from agent.memory import Memory
 from agent.policy import may
@@ -28,23 +29,25 @@ class Outfitter:
     sandbox: Sandbox
     web: Web
     tools: Sequence[Tool]
+    live: Live
 
     @classmethod
-    def of(cls, settings: Settings, store: Store) -> "Outfitter":
-        """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
+    def of(cls, settings: Settings, store: Store, live: Live) -> "Outfitter":
+        """As this agent is set up: without files where there is no wall, without the web where nobody serves it."""
         web_url = settings.web_url
         here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
-        return cls(store, Sandbox(), web, here if settings.agent_tools else [])
+        return cls(store, Sandbox(), web, here, live)
 
     def __call__(self, request: ChatRequest, out: Output) -> Equipment:
-        """What is for who speaks in this chat."""
+        """What is for who speaks in this chat; no tools if the model in force cannot call any."""
+        tools = self.tools if self.live.settings().agent_tools else ()
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
         desk = Desk(workspace, memory, self.web, out)
-        toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
+        toolbox = Toolbox(tools, desk, may=partial(may, request.role))
         # A model that cannot call tools is often a small one, which takes such a note for the question.
-        return Equipment(toolbox, _context(request, memory) if self.tools else "")
+        return Equipment(toolbox, _context(request, memory) if tools else "")
 
 
 def _context(request: ChatRequest, memory: Memory) -> str:

@@ -21,6 +21,7 @@ from agent.errors import ModelFailed
 from agent.protocol import ErrorKind
 from agent.store import Message
 from agent.thinking import Visible
+from agent.usage import Meter, meter
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -60,14 +61,12 @@ class Completion:
     calls: list[Call] = field(default_factory=list)
 
 
-class Llm:
-    """One model on one OpenAI-compatible server, through one client with one connection pool."""
+class Server:
+    """An OpenAI-compatible server, through one client with one connection pool."""
 
-    def __init__(self, *, base_url: str, api_key: SecretStr, model: str, max_tokens: int) -> None:
+    def __init__(self, *, base_url: str, api_key: SecretStr) -> None:
         self._base_url = base_url
         self._api_key = api_key
-        self._model = model
-        self._max_tokens = max_tokens
         self._connecting: asyncio.Task[AsyncOpenAI] | None = None
 
     def connect(self) -> asyncio.Task[AsyncOpenAI]:
@@ -82,6 +81,28 @@ class Llm:
             client = await self._connecting
             await client.close()
 
+    def _client(self) -> AsyncOpenAI:
+        import httpx2  # noqa: PLC0415 - slow, and comes with openai
+        import openai  # noqa: PLC0415 - a second of CPU
+
+        return openai.AsyncOpenAI(
+            base_url=self._base_url,
+            api_key=self._api_key.get_secret_value(),
+            # openai's own aiohttp transport: 40 % less CPU per turn than its default, most of it in reading chunks.
+            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=1000, keepalive_expiry=30)),
+            max_retries=0,  # the loop asks again, and tells the person
+            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+        )
+
+
+class Llm:
+    """One model there, whose answers have at most `max_tokens`."""
+
+    def __init__(self, server: Server, model: str, max_tokens: int) -> None:
+        self._server = server
+        self._model = model
+        self._max_tokens = max_tokens
+
     async def complete(
         self,
         system: str,
@@ -90,12 +111,15 @@ class Llm:
         tools: Sequence[dict[str, Any]] = (),
     ) -> Completion:
         """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
-        client = await asyncio.shield(self.connect())
+        client = await asyncio.shield(self._server.connect())
         reading = _Reading(say)
-        async with _facts(), self._post(client, self._body(system, messages, tools)) as response:
-            async for chunk in response.iter_bytes():
-                reading.feed(chunk)
-        return reading.end()
+        try:
+            async with _facts(), self._post(client, self._body(system, messages, tools)) as response:
+                async for chunk in response.iter_bytes():
+                    reading.feed(chunk)
+            return reading.end()
+        finally:  # also an answer that is of no use was paid for
+            reading.count(meter())
 
     def _post(self, client: AsyncOpenAI, body: dict[str, Any]) -> Any:
         return client.chat.completions.with_streaming_response.create(
@@ -109,19 +133,6 @@ class Llm:
             "stream_options": {"include_usage": True},
         }
         return body | {"tools": list(tools)} if tools else body
-
-    def _client(self) -> AsyncOpenAI:
-        import httpx2  # noqa: PLC0415 - slow, and comes with openai
-        import openai  # noqa: PLC0415 - a second of CPU
-
-        return openai.AsyncOpenAI(
-            base_url=self._base_url,
-            api_key=self._api_key.get_secret_value(),
-            # openai's own aiohttp transport: 40 % less CPU per turn than its default, most of it in reading chunks.
-            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=1000, keepalive_expiry=30)),
-            max_retries=0,  # the loop asks again, and tells the person
-            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-        )
 
 
 def _on_the_wire(message: Message) -> dict[str, Any]:
@@ -181,6 +192,10 @@ class _Reading:
         self._line = b""
         self._stray = b""
         self._data_seen = False
+
+    def count(self, spent: Meter) -> None:
+        read = self._completion
+        spent.count(prompt=read.prompt_tokens, cached=read.cached_tokens, completion=read.completion_tokens)
 
     def feed(self, chunk: bytes) -> None:
         # Only at \n: the line readers of HTTP libraries also split at U+2028, which models do write.

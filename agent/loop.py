@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent import log
@@ -17,6 +16,7 @@ from agent.llm import Completion, Llm
 from agent.protocol import Attachment, ErrorKind, ToolState, Usage
 from agent.store import Message, Speaker
 from agent.toolbox import Result, Toolbox
+from agent.usage import meter
 
 _ASKING_AGAIN = {
     ErrorKind.BUSY: "The model is overloaded. Asking it again…",
@@ -83,29 +83,6 @@ class Bounds:
     tokens: int
 
 
-@dataclass(slots=True)
-class _Spent:
-    begun: float = field(default_factory=time.monotonic)
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    tool_calls: int = 0
-
-    def add(self, completion: Completion) -> None:
-        self.prompt_tokens += completion.prompt_tokens
-        self.cached_tokens += completion.cached_tokens
-        self.completion_tokens += completion.completion_tokens
-
-    def usage(self) -> Usage:
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            cached_tokens=self.cached_tokens,
-            completion_tokens=self.completion_tokens,
-            tool_calls=self.tool_calls,
-            milliseconds=round((time.monotonic() - self.begun) * 1000),
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Drives the model through turns."""
@@ -131,7 +108,7 @@ class _Turn:
         self._toolbox = equipment.toolbox
         self._context = equipment.context
         self._out = out
-        self._spent = _Spent()
+        self._spent = meter()
         self._calls: Counter[tuple[str, str]] = Counter()
         self._retried = False
 
@@ -177,7 +154,6 @@ class _Turn:
         completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
-        self._spent.add(completion)
         return completion
 
     async def _run_tools(self, completion: Completion) -> None:

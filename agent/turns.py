@@ -5,7 +5,7 @@ A turn belongs to the agent, not to the request that asked for it: a lost connec
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -33,6 +33,7 @@ from agent.protocol import (
     Usage,
 )
 from agent.store import Message, Speaker, Store, StoredTurn, TurnState
+from agent.usage import Ledger, Meter, metered
 
 _PARAGRAPH = "\n\n"
 
@@ -65,6 +66,7 @@ class Turn:
         self.asked = False
         self.task: asyncio.Task[Usage] | None = None
         self.halted_by = ErrorKind.INTERRUPTED
+        self.spent: Meter | None = None
         self._store = store
         self._coalesce = coalesce
         self._rounds: list[str] = []
@@ -146,8 +148,9 @@ class Turn:
 class Turns:
     """Owns every turn from its acceptance to its last event."""
 
-    def __init__(self, store: Store, loop: Loop, equip: Equip, limits: Limits) -> None:
+    def __init__(self, store: Store, loop: Callable[[], Loop], equip: Equip, limits: Limits, ledger: Ledger) -> None:
         self.draining = False
+        self._ledger = ledger
         self._equip = equip
         self._store = store
         self._loop = loop
@@ -240,10 +243,12 @@ class Turns:
 
     async def _run(self, turn: Turn) -> Usage:
         async with self._slots, asyncio.timeout(self._limits.turn_seconds):
+            turn.spent = Meter()
+            metered(turn.spent)
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
-            return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request, turn), turn)
+            return await self._loop().answer(turn.id, turn.chat_id, self._equip(turn.request, turn), turn)
 
     def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
         turn.settle()
@@ -253,7 +258,10 @@ class Turns:
         if kind is ErrorKind.TOO_LONG:  # kept, it would make every later turn too long
             self._store.drop_messages(turn.id)
         number = turn.events.last + 1
-        self._end(turn.events, failed(kind, number) if kind else Done(seq=number, usage=task.result()))
+        cost = turn.spent.usage() if turn.spent else Usage()
+        if turn.spent:  # else it never ran
+            self._ledger.add(turn.chat_id, cost)
+        self._end(turn.events, failed(kind, number) if kind else Done(seq=number, usage=cost))
         log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
         self._leave(turn)
 

@@ -12,7 +12,7 @@ from agent.calls import Call
 from agent.compaction import Compactor
 from agent.errors import ModelFailed
 from agent.history import NO_RESULT, History, tokens, valid
-from agent.llm import Completion, Llm
+from agent.llm import Completion, Llm, Server
 from agent.protocol import ErrorKind
 from agent.store import Message, Speaker, Store
 
@@ -23,7 +23,7 @@ class Summariser(Llm):
     """A model that writes summaries, or fails."""
 
     def __init__(self, *, says: str = "They talked.", fails: ErrorKind | None = None) -> None:
-        super().__init__(base_url="http://model.invalid", api_key=SecretStr("x"), model="m", max_tokens=1)
+        super().__init__(Server(base_url="http://model.invalid", api_key=SecretStr("x")), "m", 1)
         self.asked: list[list[Message]] = []
         self._says = says
         self._fails = fails
