@@ -11,9 +11,10 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
-from agent import log
+from agent import log, refusals
 from agent.auth import Door, Key
 from agent.compaction import Compactor
+from agent.completions.chats import Chats
 from agent.config import Live
 from agent.equip import Outfitter
 from agent.errors import HINTS, Refused
@@ -24,6 +25,7 @@ from agent.prompt import system_prompt
 from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import config, configure, health, usage
+from agent.routes.openai import complete, model, models
 from agent.settings import Settings
 from agent.store import Store
 from agent.turns import Limits, Turns
@@ -45,21 +47,24 @@ def build(settings: Settings) -> Agent:
     server = Server(base_url=str(settings.llm_base_url), api_key=settings.llm_api_key)
     loop = partial(_loop, live, store, server)
     turns = Turns(store, loop, Outfitter.of(settings, store, live), _limits(settings), ledger)
+    chats = Chats(turns, store)
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
     async def alive(_: Litestar) -> AsyncIterator[None]:
         turns.recover()
+        chats.recover()
         log.info("agent ready", name=settings.agent_name, release=settings.agent_release)
         try:
             yield
         finally:
             await turns.drain(0)
+            await chats.close()
             await server.close()
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health, config, configure, usage],
+        [chat, stop, forget, health, config, configure, usage, complete, models, model],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
@@ -67,6 +72,7 @@ def build(settings: Settings) -> Agent:
             "key": Provide(lambda: key, sync_to_thread=False),
             "server": Provide(lambda: server, sync_to_thread=False),
             "live": Provide(lambda: live, sync_to_thread=False),
+            "chats": Provide(lambda: chats, sync_to_thread=False),
             "ledger": Provide(lambda: ledger, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},
@@ -97,17 +103,24 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[Refusal]:
-    return Response(Refusal(kind=error.kind, text=error.text), status_code=error.status)
+def _refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
+    return _answer(request, error.status, Refusal(kind=error.kind, text=error.text), error.param)
 
 
-def _bad_request(_: Request[Any, Any, Any], error: HTTPException) -> Response[Refusal]:
-    return Response(Refusal(kind=_kind(error.status_code), text=_text(error)), status_code=error.status_code)
+def _bad_request(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    refusal = Refusal(kind=_kind(error.status_code), text=_text(error))
+    return _answer(request, error.status_code, refusal, _param(error))
 
 
-def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Refusal]:
+def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     log.error("request broke", error, method=request.method, path=request.url.path)
-    return Response(Refusal(kind=ErrorKind.INTERNAL, text=HINTS[ErrorKind.INTERNAL]), status_code=500)
+    return _answer(request, 500, Refusal(kind=ErrorKind.INTERNAL, text=HINTS[ErrorKind.INTERNAL]))
+
+
+def _answer(request: Request[Any, Any, Any], status: int, refusal: Refusal, param: str | None = None) -> Response[Any]:
+    path = request.url.path
+    body, headers = refusals.body(path, status, refusal, param), refusals.headers(path, refusal)
+    return Response(body, status_code=status, headers=headers)
 
 
 def _kind(status: int) -> str:
@@ -118,6 +131,13 @@ def _text(error: HTTPException) -> str:
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         return "; ".join(_problem(problem) for problem in error.extra[:3])
     return error.detail
+
+
+def _param(error: HTTPException) -> str | None:
+    """The field at fault; None if it is the body as a whole."""
+    problems = error.extra if isinstance(error, ValidationException) and isinstance(error.extra, list) else []
+    field = problems[0].get("key") if problems else None
+    return field if isinstance(field, str) and field != "data" else None
 
 
 def _problem(problem: Any) -> str:

@@ -121,7 +121,9 @@ class Turn:
         self.text = ""
         if self._question:
             self.events.emit(self._question.model_copy(update={"seq": self.events.last + 1}))
-            self._store.add_messages(self.id, self.chat_id, [Message(Speaker.ASSISTANT, _asked(self._question))])
+            self._store.add_messages(
+                self.id, self.chat_id, [Message(Speaker.ASSISTANT, asked_in_words(self._question))]
+            )
             self._question = None
 
     def settle(self) -> None:
@@ -182,6 +184,11 @@ class Turns:
             self._end(events, failed(ErrorKind.INTERRUPTED, events.last + 1))
             log.warning("turn interrupted", turn=stored.id)
         self._store.drop_old_turns()
+
+    def chat_of(self, turn_id: str) -> str | None:
+        """The chat of a turn that waits or runs; None of one that has ended."""
+        live = self._live.get(turn_id)
+        return live.chat_id if live else None
 
     def stop(self, chat_id: str) -> bool:
         """Stop the turn that runs in a chat; its text so far stands."""
@@ -290,8 +297,8 @@ class Turns:
             await asyncio.wait(tasks)
 
 
-def _asked(question: Ask) -> str:
-    """A question as the model finds it in the history."""
+def asked_in_words(question: Ask) -> str:
+    """A question as the model finds it in the history, and who has no buttons."""
     return "\n".join([question.question, *(f"- {option}" for option in question.options)])
 
 
