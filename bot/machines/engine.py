@@ -25,6 +25,7 @@ class Spec:
     context_tokens: int = 11_000
     max_tokens: int = 4_096
     tools: bool = True
+    config_version: int = 0
 
     def environment(self) -> dict[str, str]:
         """The agent's settings (`agent.settings`), secrets in clear: for a process or container, never for a log."""
@@ -39,6 +40,7 @@ class Spec:
             "AGENT_CONTEXT_TOKENS": str(self.context_tokens),
             "AGENT_MAX_TOKENS": str(self.max_tokens),
             "AGENT_TOOLS": str(self.tools).lower(),
+            "AGENT_CONFIG_VERSION": str(self.config_version),
         }
 
     def fingerprint(self) -> str:
