@@ -7,7 +7,11 @@ from bot.telegram.commands import agents
 from bot.telegram.commands.create import job_text
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed, Verb, button, rows
+from bot.telegram.render import utf16_length
 from bot.telegram.screen import Screen, draw
+
+CUT_UNITS = wizard.PART_UNITS // 2
+"""A text that a client has cut in two is at least this long (UTF-16): it looks for a good place, but not from far."""
 
 
 async def ask_name(context: Context, agent: Agent) -> None:
@@ -17,8 +21,7 @@ async def ask_name(context: Context, agent: Agent) -> None:
 
 async def ask_job(context: Context, agent: Agent) -> None:
     """📝: the next message is its job."""
-    text = context.say("edit-ask-job", name=agent.name, job=wizard.shortened(agent.job))
-    await _ask(context, agent, AgentField.JOB, Screen(text))
+    await _ask(context, agent, AgentField.JOB, _job_question(context, agent))
 
 
 async def ask_model(context: Context, agent: Agent) -> None:
@@ -69,9 +72,7 @@ async def switch(context: Context, pressed: Pressed) -> bool:
 
 
 async def _ask(context: Context, agent: Agent, field: AgentField, screen: Screen) -> None:
-    back = button(context.say.plain("back"), Verb.CARD, agent.id or 0)
-    lines = screen.keyboard.inline_keyboard if screen.keyboard else ()
-    message_id = await context.show(Screen(screen.text, rows(*map(list, lines), [back])))
+    message_id = await context.show(_with_way_back(context, screen, agent.id or 0))
     edit = Edit(
         user_id=context.user.id,
         chat_id=context.chat.id,
@@ -94,7 +95,8 @@ async def _take(context: Context, edit: Edit, agent: Agent, text: str) -> None:
         await context.services.edits.apply(edit, agent.job, context.incoming.update_id, at=at, is_open=True)
     elif edit.is_open:
         wizard.answer_job(draft, text, at=at)
-        await _apply(context, edit, draft.job, at=at)
+        # Of a short one nothing was cut off: what comes next, however soon, is for the agent.
+        await _apply(context, edit, draft.job, at=at if utf16_length(text) >= CUT_UNITS else 0)
     else:
         draft.job = agent.job
         wizard.extend_job(draft, text, at=at)
@@ -106,10 +108,26 @@ async def _extend(context: Context, edit: Edit, draft: Draft) -> None:
     try:
         wizard.check_job(draft.job)
     except Refused:
-        update_id = context.incoming.update_id
-        await context.services.edits.apply(edit, edit.before, update_id, at=draft.job_at, is_open=True)
+        await _take_back(context, edit, at=draft.job_at)
         raise
     await _apply(context, edit, draft.job, at=draft.job_at)
+
+
+async def _take_back(context: Context, edit: Edit, *, at: float) -> None:
+    """Its job is what it was, and the question is asked again."""
+    await context.services.edits.apply(edit, edit.before, context.incoming.update_id, at=at, is_open=True)
+    await context.services.fleet.configure(edit.agent_id)
+    question = _with_way_back(context, _job_question(context, await _agent(context, edit.agent_id)), edit.agent_id)
+    await draw(context.services.bot, edit.chat_id, edit.message_id, question)
+
+
+def _job_question(context: Context, agent: Agent) -> Screen:
+    return Screen(context.say("edit-ask-job", name=agent.name, job=wizard.shortened(agent.job)))
+
+
+def _with_way_back(context: Context, screen: Screen, agent_id: int) -> Screen:
+    lines = screen.keyboard.inline_keyboard if screen.keyboard else ()
+    return Screen(screen.text, rows(*map(list, lines), [button(context.say.plain("back"), Verb.CARD, agent_id)]))
 
 
 async def _apply(context: Context, edit: Edit, value: str, *, at: float = 0) -> None:

@@ -1,6 +1,7 @@
 """What owners change reaches running agents, at once or as soon as they answer, and starts with those that do not."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -10,7 +11,7 @@ from bot.accounts.tools import ToolPolicy
 from bot.errors import AgentOffline, AgentRefused
 from bot.fleet.books import Books
 from bot.fleet.configure import Configurer
-from bot.machines.client import Door
+from bot.machines.client import AgentClient, Door
 from bot.store.models import AgentField, Edit, MachineState, Phase
 from tests.bot.fleet.test_fleet import OLGA, World
 
@@ -105,7 +106,9 @@ class Agent:
 @pytest.fixture
 def configurer(world):
     def make(agent: Agent) -> Configurer:
-        return Configurer(world.books, world.agents, agent, world.libertai, ToolPolicy(world.libertai))
+        return Configurer(
+            world.books, world.agents, cast("AgentClient", agent), world.libertai, ToolPolicy(world.libertai)
+        )
 
     return make
 

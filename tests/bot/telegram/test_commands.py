@@ -961,6 +961,13 @@ async def test_a_job_is_changed_and_the_rest_of_a_cut_paste_belongs_to_it(desk: 
     assert (await desk.row(made.id)).job == "a" * 4096 + "b" * 100
 
 
+async def test_what_follows_a_short_job_at_once_is_no_part_of_it(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Job")
+    await send(desk, olga, "Sing.", "Hello!")
+    assert (await desk.row(made.id)).job == "Sing."
+
+
 async def test_a_job_that_is_too_long_together_is_told_and_changes_nothing(desk: Desk, olga: SimUser) -> None:
     made = await at_card(desk, olga)
     await press(desk, olga, "Job")
