@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -11,26 +12,30 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
-from agent import log
+from agent import log, refusals
 from agent.agenda import Agenda
 from agent.auth import Door, Key
 from agent.compaction import Compactor
+from agent.completions.chats import Chats
+from agent.config import Live
 from agent.delegate import Delegates
 from agent.equip import Outfitter
 from agent.errors import HINTS, Refused
 from agent.history import History
-from agent.llm import Llm
+from agent.llm import Llm, Server
 from agent.loop import Bounds, Loop
 from agent.prompt import system_prompt
 from agent.protocol import ErrorKind, Refusal
 from agent.routes.chat import chat, forget, stop
-from agent.routes.control import health
+from agent.routes.control import config, configure, health, usage
+from agent.routes.openai import complete, model, models
 from agent.routes.outbox import acknowledge, outbox, tick
 from agent.routes.tasks import stop_task, tasks
 from agent.settings import Settings
 from agent.store import Store
 from agent.tick import Ticker
 from agent.turns import Limits, Turns
+from agent.usage import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +50,38 @@ class Agent:
 def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used. `clock` is what falls due goes by."""
     store = Store(settings.agent_data)
-    llm = _llm(settings)
+    live, ledger = Live(settings, store), Ledger(store)
+    server = Server(base_url=str(settings.llm_base_url), api_key=settings.llm_api_key)
+    loop = partial(_loop, live, store, server)
     agenda = Agenda.of(store, heartbeat_minutes=settings.agent_heartbeat_minutes, clock=clock)
-    loop = _loop(settings, store, llm)
     delegates = Delegates(loop)
-    outfitter = Outfitter.of(settings, store, agenda, delegates)
-    turns = Turns(store, loop, outfitter, _limits(settings), agenda.next_due)
+    outfitter = Outfitter.of(settings, store, live, agenda, delegates)
+    turns = Turns(store, loop, outfitter, _limits(settings), ledger=ledger, next_due=agenda.next_due)
     ticker = Ticker(agenda, turns)
+    chats = Chats(turns, store)
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
     async def alive(_: Litestar) -> AsyncIterator[None]:
         turns.recover()
+        chats.recover()
         log.info("agent ready", name=settings.agent_name, release=settings.agent_release)
         try:
             yield
         finally:
             await ticker.close()
             await turns.drain(0)
-            await llm.close()
+            await chats.close()
+            await server.close()
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health, tick, outbox, acknowledge, tasks, stop_task],
+        [
+            *(chat, stop, forget, tasks, stop_task),
+            *(health, config, configure, usage),
+            *(tick, outbox, acknowledge),
+            *(complete, models, model),
+        ],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
@@ -76,7 +90,10 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
             "delegates": Provide(lambda: delegates, sync_to_thread=False),
-            "llm": Provide(lambda: llm, sync_to_thread=False),
+            "server": Provide(lambda: server, sync_to_thread=False),
+            "live": Provide(lambda: live, sync_to_thread=False),
+            "chats": Provide(lambda: chats, sync_to_thread=False),
+            "ledger": Provide(lambda: ledger, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},
         openapi_config=None,
@@ -85,16 +102,10 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
     return Agent(Door(rooms, key), turns, agenda)
 
 
-def _llm(settings: Settings) -> Llm:
-    return Llm(
-        base_url=str(settings.llm_base_url),
-        api_key=settings.llm_api_key,
-        model=settings.agent_model,
-        max_tokens=settings.agent_max_tokens,
-    )
-
-
-def _loop(settings: Settings, store: Store, llm: Llm) -> Loop:
+def _loop(live: Live, store: Store, server: Server) -> Loop:
+    """As a turn that begins now needs it: its configuration does not change while it runs."""
+    settings = live.settings()
+    llm = Llm(server, settings.agent_model, settings.agent_max_tokens)
     return Loop(
         llm=llm,
         compactor=Compactor(llm, History(store, settings.agent_history_messages), settings.agent_context_tokens),
@@ -112,17 +123,24 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[Refusal]:
-    return Response(Refusal(kind=error.kind, text=error.text), status_code=error.status)
+def _refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
+    return _answer(request, error.status, Refusal(kind=error.kind, text=error.text), error.param)
 
 
-def _bad_request(_: Request[Any, Any, Any], error: HTTPException) -> Response[Refusal]:
-    return Response(Refusal(kind=_kind(error.status_code), text=_text(error)), status_code=error.status_code)
+def _bad_request(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    refusal = Refusal(kind=_kind(error.status_code), text=_text(error))
+    return _answer(request, error.status_code, refusal, _param(error))
 
 
-def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Refusal]:
+def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     log.error("request broke", error, method=request.method, path=request.url.path)
-    return Response(Refusal(kind=ErrorKind.INTERNAL, text=HINTS[ErrorKind.INTERNAL]), status_code=500)
+    return _answer(request, 500, Refusal(kind=ErrorKind.INTERNAL, text=HINTS[ErrorKind.INTERNAL]))
+
+
+def _answer(request: Request[Any, Any, Any], status: int, refusal: Refusal, param: str | None = None) -> Response[Any]:
+    path = request.url.path
+    body, headers = refusals.body(path, status, refusal, param), refusals.headers(path, refusal)
+    return Response(body, status_code=status, headers=headers)
 
 
 def _kind(status: int) -> str:
@@ -135,9 +153,14 @@ def _text(error: HTTPException) -> str:
     return error.detail
 
 
+def _param(error: HTTPException) -> str | None:
+    """The field at fault; None if it is the body as a whole."""
+    problems = error.extra if isinstance(error, ValidationException) and isinstance(error.extra, list) else []
+    field = problems[0].get("key") if problems else None
+    return field if isinstance(field, str) and field != "data" else None
+
+
 def _problem(problem: Any) -> str:
     field = problem.get("key", "data")
     # `data` is our handlers' name for the body as a whole.
-    return (
-        "body: must be a JSON object with chat_id and message" if field == "data" else f"{field}: {problem['message']}"
-    )
+    return "body: must be a JSON object, as this call takes it" if field == "data" else f"{field}: {problem['message']}"

@@ -3,6 +3,7 @@
 It stands before the router, so that also unknown paths are closed to whoever lacks the secret.
 """
 
+import json
 import secrets
 from collections.abc import Iterable
 
@@ -10,6 +11,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from pydantic import SecretStr
 
+from agent import refusals
 from agent.protocol import VERSION, VERSION_HEADER, Refusal
 
 _VERSION_NAME = VERSION_HEADER.lower().encode()
@@ -65,9 +67,9 @@ class Door:
         if scope["path"] == "/health":
             await self._rooms(scope, receive, send)
         elif not self._key.opens(headers):
-            await _refuse(send, 401, _UNAUTHORIZED)
+            await _refuse(scope["path"], send, 401, _UNAUTHORIZED)
         elif _header(headers, _VERSION_NAME) not in (None, *_SPOKEN):
-            await _refuse(send, 426, _UPGRADE)
+            await _refuse(scope["path"], send, 426, _UPGRADE)
         else:
             await self._rooms(scope, receive, send)
 
@@ -76,9 +78,10 @@ def _header(headers: Headers, name: bytes) -> bytes | None:
     return next((value for field, value in headers if field == name), None)
 
 
-async def _refuse(send: Send, status: int, refusal: Refusal) -> None:
+async def _refuse(path: str, send: Send, status: int, refusal: Refusal) -> None:
     fields = [(b"content-type", b"application/json")]
     if status == 401:  # noqa: PLR2004 - the HTTP status
         fields.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": refusal.model_dump_json().encode(), "more_body": False})
+    body = json.dumps(refusals.body(path, status, refusal)).encode()
+    await send({"type": "http.response.body", "body": body, "more_body": False})

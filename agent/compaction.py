@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from agent import log
 from agent.errors import ModelFailed
 from agent.history import CHARS_PER_TOKEN, History, Past, Row, newest_question, tokens, valid
-from agent.llm import Completion, Llm
+from agent.llm import Llm
 from agent.store import NOTHING, Aside, Message, Speaker
 from agent.toolbox import shortened
 
@@ -52,13 +52,8 @@ class Compactor:
     history: History
     budget: int
 
-    async def fit(
-        self, chat_id: str, frame: Frame, spent: Callable[[Completion], None], *, squeeze: bool = False
-    ) -> Past:
-        """The chat as it fits; with `squeeze` smaller than it was thought to need (the server said it is too long).
-
-        `spent` hears what a summary cost.
-        """
+    async def fit(self, chat_id: str, frame: Frame, *, squeeze: bool = False) -> Past:
+        """The chat as it fits; with `squeeze` smaller than it was thought to need (the server said it is too long)."""
         past = self.history.load(chat_id, frame.now)
         budget = max(self.budget - frame.tokens(), _LEAST * self.budget)
         size = past.tokens()
@@ -68,7 +63,7 @@ class Compactor:
         room = full if squeeze else _ROOMY * budget
         past = self.history.tell(self._without_facts(self._with_stubs(past, newest_question(past.rows))), frame.now)
         if past.tokens() > room:
-            past = await self._summarise(chat_id, past, room, _Asking(frame.system, budget, spent))
+            past = await self._summarise(chat_id, past, room, _Asking(frame.system, budget))
         return self._with_less_gathered(past, full)
 
     async def _summarise(self, chat_id: str, past: Past, room: float, asking: "_Asking") -> Past:
@@ -87,7 +82,7 @@ class Compactor:
         said: list[str] = []
         asked = valid([*_within(older.messages(), asking.budget), Message(Speaker.USER, _ASK)])
         try:
-            asking.spent(await self.llm.complete(asking.system, asked, said.append))
+            await self.llm.complete(asking.system, asked, said.append)
         except ModelFailed as failure:
             log.warning("no summary", chat=chat_id, reason=str(failure))
             return ""
@@ -135,7 +130,6 @@ class _Asking:
 
     system: str
     budget: float
-    spent: Callable[[Completion], None]
 
 
 def _is_bulky(message: Message) -> bool:

@@ -6,17 +6,18 @@ They belong to the turn that made them: what they spend counts as its own, and t
 import asyncio
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.calls import Call
 from agent.compaction import Compactor
 from agent.errors import TurnFailed
 from agent.history import History
-from agent.loop import Bounds, Equipment, Loop, Output, Spent
+from agent.loop import Bounds, Equipment, Loop, Output
 from agent.protocol import Attachment, Task, ToolState
 from agent.store import Message, Speaker, Store
 from agent.toolbox import ToolFailed
+from agent.usage import Meter, meter, metered
 
 AT_ONCE = 3
 BOUNDS = Bounds(rounds=10, tokens=150_000)
@@ -46,8 +47,8 @@ class _Running:
 class Delegates:
     """Every sub-agent that runs here, to be seen and stopped."""
 
-    def __init__(self, loop: Loop, seconds: float = SECONDS) -> None:
-        """`seconds` is how long each may take."""
+    def __init__(self, loop: Callable[[], Loop], seconds: float = SECONDS) -> None:
+        """`loop` as a turn that begins now needs it; `seconds` is how long each may take."""
         self.loop = loop
         self.seconds = seconds
         self._running: dict[str, _Running] = {}
@@ -88,8 +89,6 @@ class Delegation:
     """What one turn hands out."""
 
     def __init__(self, delegates: Delegates, chat_id: str, out: Output) -> None:
-        self.spent = Spent()
-        """Of the turn and all its sub-agents."""
         self.equipment: Equipment | None = None
         """Of the sub-agents; without it there can be none."""
         self._delegates = delegates
@@ -130,10 +129,11 @@ class Delegation:
         if self.equipment is None:
             raise ToolFailed("Nothing can be handed out here. Do it yourself.")
         store.add_messages(output.id, output.id, [Message(Speaker.USER, question)])
-        whole = self._delegates.loop
+        whole = self._delegates.loop()
         compactor = Compactor(whole.llm, History(store, _MAX_MESSAGES), whole.compactor.budget)
         instructions = "\n\n".join(part for part in (self.equipment.instructions, _ALONE) if part)
-        equipment = replace(self.equipment, instructions=instructions, spent=Spent(parent=self.spent))
+        equipment = replace(self.equipment, instructions=instructions)
+        metered(Meter(parent=meter()))
         await replace(whole, compactor=compactor, bounds=BOUNDS).answer(output.id, output.id, equipment, output)
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent.agenda import Agenda
+from agent.config import Live
 from agent.delegate import Delegates, Delegation
 from agent.guide import Guidance, Guide
 from agent.loop import Equipment, Output
@@ -36,23 +37,25 @@ class Outfitter:
     guide: Guide
     delegates: Delegates
     tools: Sequence[Tool]
+    live: Live
 
     @classmethod
-    def of(cls, settings: Settings, store: Store, agenda: Agenda, delegates: Delegates) -> "Outfitter":
-        """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
+    def of(cls, settings: Settings, store: Store, live: Live, agenda: Agenda, delegates: Delegates) -> "Outfitter":
+        """As this agent is set up: without files where there is no wall, without the web where nobody serves it."""
         web_url = settings.web_url
         here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
         sandbox = Sandbox()
         guide = Guide(sandbox) if SOCKET.exists() else Guide(folder=settings.agent_data / "workspace")
-        return cls(store, agenda, sandbox, web, guide, delegates, here if settings.agent_tools else [])
+        return cls(store, agenda, sandbox, web, guide, delegates, here, live)
 
     async def __call__(self, request: ChatRequest, out: Output) -> Equipment:
-        """What is for who speaks in this chat."""
+        """What is for who speaks in this chat; no tools if the model in force cannot call any."""
+        tools = self.tools if self.live.settings().agent_tools else ()
         memory = Memory.of(self.store, request.role, request.chat_id)
         workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
         owner = request.role is Role.OWNER
-        has = {each.name for each in self.tools if may(request.role, each.name)}.__contains__
+        has = {each.name for each in tools if may(request.role, each.name)}.__contains__
         delegation = Delegation(self.delegates, request.chat_id, out)
         desk = Desk(
             workspace,
@@ -64,12 +67,12 @@ class Outfitter:
             partial(self.guide.skill, has=has, owner=owner),
             delegation.run,
         )
-        toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
+        toolbox = Toolbox(tools, desk, may=partial(may, request.role))
         guidance = await self.guide.read()
         # A model that cannot call tools is often a small one, which takes such a note for the question.
-        now = _aside(request, memory, guidance) if self.tools else NOTHING
-        equipment = Equipment(toolbox, now, guidance.instructions(has, owner=owner), delegation.spent)
-        alone = Toolbox(self.tools, desk, may=partial(may_alone, request.role))
+        now = _aside(request, memory, guidance) if tools else NOTHING
+        equipment = Equipment(toolbox, now, guidance.instructions(has, owner=owner))
+        alone = Toolbox(tools, desk, may=partial(may_alone, request.role))
         delegation.equipment = replace(equipment, toolbox=alone)
         return equipment
 

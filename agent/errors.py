@@ -59,13 +59,14 @@ class BadSettings(AgentError):
 
 
 class Refused(AgentError):
-    """A request is turned away; the text is for the caller."""
+    """A request is turned away; the text is for the caller, `param` names the field at fault."""
 
-    def __init__(self, status: int, kind: str, text: str) -> None:
+    def __init__(self, status: int, kind: str, text: str, param: str | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.kind = kind
         self.text = text
+        self.param = param
 
 
 class TurnFailed(AgentError):

@@ -23,6 +23,7 @@ from agent.leaks import Leaks
 from agent.protocol import ErrorKind
 from agent.store import Message
 from agent.thinking import Visible
+from agent.usage import Meter, meter
 
 if TYPE_CHECKING:
     import httpx2
@@ -65,14 +66,12 @@ class Completion:
     """Whether a part of its text was hidden that was meant as a call and is none."""
 
 
-class Llm:
-    """One model on one OpenAI-compatible server, through one client with one connection pool."""
+class Server:
+    """An OpenAI-compatible server, through one client with one connection pool."""
 
-    def __init__(self, *, base_url: str, api_key: SecretStr, model: str, max_tokens: int) -> None:
+    def __init__(self, *, base_url: str, api_key: SecretStr) -> None:
         self._base_url = base_url
         self._api_key = api_key
-        self._model = model
-        self._max_tokens = max_tokens
         self._connecting: asyncio.Task[_Client] | None = None
 
     def connect(self) -> asyncio.Task[_Client]:
@@ -86,33 +85,6 @@ class Llm:
         if self._connecting is not None:
             client = await self._connecting
             await client.http.aclose()
-
-    async def complete(
-        self,
-        system: str,
-        messages: list[Message],
-        say: Callable[[str], None],
-        tools: Sequence[dict[str, Any]] = (),
-    ) -> Completion:
-        """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
-        client = await asyncio.shield(self.connect())
-        reading = _Reading(say, tools, {call.id for message in messages for call in message.calls})
-        async with _facts(), client.post(self._body(system, messages, tools)) as response:
-            async for chunk in _chunks(response):
-                reading.feed(chunk)
-        return reading.end()
-
-    def _body(self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]]) -> bytes:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": "system", "content": system}, *map(_on_the_wire, messages)],
-            "stream": True,
-            "max_tokens": self._max_tokens,
-            "stream_options": {"include_usage": True},
-        }
-        if tools:
-            body["tools"] = tools
-        return msgspec.json.encode(body)
 
     def _client(self) -> _Client:
         import httpx2  # noqa: PLC0415 - slow, and comes with openai
@@ -129,6 +101,45 @@ class Llm:
             httpx2.Headers({name: value for name, value in headers.items() if isinstance(value, str)}),
             {"timeout": httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS).as_dict()},
         )
+
+
+class Llm:
+    """One model there, whose answers have at most `max_tokens`."""
+
+    def __init__(self, server: Server, model: str, max_tokens: int) -> None:
+        self._server = server
+        self._model = model
+        self._max_tokens = max_tokens
+
+    async def complete(
+        self,
+        system: str,
+        messages: list[Message],
+        say: Callable[[str], None],
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> Completion:
+        """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
+        client = await asyncio.shield(self._server.connect())
+        reading = _Reading(say, tools, {call.id for message in messages for call in message.calls})
+        try:
+            async with _facts(), client.post(self._body(system, messages, tools)) as response:
+                async for chunk in _chunks(response):
+                    reading.feed(chunk)
+            return reading.end()
+        finally:  # also an answer that is of no use was paid for
+            reading.count(meter())
+
+    def _body(self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]]) -> bytes:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "system", "content": system}, *map(_on_the_wire, messages)],
+            "stream": True,
+            "max_tokens": self._max_tokens,
+            "stream_options": {"include_usage": True},
+        }
+        if tools:
+            body["tools"] = tools
+        return msgspec.json.encode(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +249,10 @@ class _Reading:
         self._line = b""
         self._stray = b""
         self._data_seen = False
+
+    def count(self, spent: Meter) -> None:
+        read = self._completion
+        spent.count(prompt=read.prompt_tokens, cached=read.cached_tokens, completion=read.completion_tokens)
 
     def feed(self, chunk: bytes) -> None:
         # Only at \n: the line readers of HTTP libraries also split at U+2028, which models do write.

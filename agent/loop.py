@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent import log
@@ -14,9 +13,10 @@ from agent.compaction import Compactor, Frame
 from agent.errors import ModelFailed
 from agent.history import Past, valid
 from agent.llm import Completion, Llm
-from agent.protocol import Attachment, ErrorKind, ToolState, Usage
+from agent.protocol import Attachment, ErrorKind, ToolState
 from agent.store import Aside, Message, Speaker
 from agent.toolbox import Result, Toolbox
+from agent.usage import meter
 
 _ASKING_AGAIN = {
     ErrorKind.BUSY: "The model is overloaded. Asking it again…",
@@ -74,7 +74,6 @@ class Equipment:
     toolbox: Toolbox
     now: Aside
     instructions: str = ""
-    spent: "Spent | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,46 +82,6 @@ class Bounds:
 
     rounds: int
     tokens: int
-
-
-@dataclass(slots=True)
-class Spent:
-    """What a turn, or a part of one, has cost. `limit` is in tokens; until a loop has it, there is none."""
-
-    limit: int | None = None
-    parent: "Spent | None" = None
-    begun: float = field(default_factory=time.monotonic)
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    tool_calls: int = 0
-
-    def add(self, completion: Completion) -> None:
-        self.prompt_tokens += completion.prompt_tokens
-        self.cached_tokens += completion.cached_tokens
-        self.completion_tokens += completion.completion_tokens
-        if self.parent:
-            self.parent.add(completion)
-
-    def add_calls(self, count: int) -> None:
-        self.tool_calls += count
-        if self.parent:
-            self.parent.add_calls(count)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether this, or what it is a part of, has reached its limit."""
-        tokens = self.prompt_tokens + self.completion_tokens
-        return bool((self.limit is not None and tokens > self.limit) or (self.parent and self.parent.is_over))
-
-    def usage(self) -> Usage:
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            cached_tokens=self.cached_tokens,
-            completion_tokens=self.completion_tokens,
-            tool_calls=self.tool_calls,
-            milliseconds=round((time.monotonic() - self.begun) * 1000),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +94,9 @@ class Loop:
     bounds: Bounds
     retry_pause: float
 
-    async def answer(self, turn_id: str, chat_id: str, equipment: Equipment, out: Output) -> Usage:
+    async def answer(self, turn_id: str, chat_id: str, equipment: Equipment, out: Output) -> None:
         """Answer the chat's last message; `ModelFailed` if that is not to be had, also after asking once more."""
-        return await _Turn(self, turn_id, chat_id, equipment, out).run()
+        await _Turn(self, turn_id, chat_id, equipment, out).run()
 
 
 class _Turn:
@@ -152,22 +111,23 @@ class _Turn:
         self._system = "\n\n".join(part for part in (loop.system, equipment.instructions) if part)
         self._frame = Frame(self._system, equipment.now, equipment.toolbox.chars())
         self._out = out
-        self._spent = equipment.spent or Spent()
+        self._spent = meter()
         self._spent.limit = loop.bounds.tokens
         self._calls: Counter[tuple[str, str]] = Counter()
         self._retried = False
 
-    async def run(self) -> Usage:
+    async def run(self) -> None:
         for _ in range(self._loop.bounds.rounds):
             completion = await self._ask(self._tools)
             if not completion.calls:
-                return self._answered(completion)
+                self._end(completion)
+                return
             await self._run_tools(completion)
             if self._out.asked:
-                return self._spent.usage()
+                return
             if self._is_stuck():
                 break
-        return self._answered(await self._ask([], _ENOUGH))
+        self._end(await self._ask([], _ENOUGH))
 
     async def _ask(self, tools: Sequence[dict[str, object]], last_words: str = "") -> Completion:
         past = await self._fit()
@@ -186,7 +146,7 @@ class _Turn:
         return await self._complete(past, tools, last_words)
 
     async def _fit(self, *, squeeze: bool = False) -> Past:
-        return await self._loop.compactor.fit(self._chat_id, self._frame, self._spent.add, squeeze=squeeze)
+        return await self._loop.compactor.fit(self._chat_id, self._frame, squeeze=squeeze)
 
     async def _smaller(self, past: Past, failure: ModelFailed) -> Past:
         smaller = await self._fit(squeeze=True)
@@ -199,7 +159,6 @@ class _Turn:
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
         completion = await self._loop.llm.complete(self._system, messages, self._out.say, tools)
-        self._spent.add(completion)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
         if completion.spoilt and not completion.calls and not self._retried:
@@ -209,7 +168,7 @@ class _Turn:
     async def _run_tools(self, completion: Completion) -> None:
         """Run them and write them down with their results, also when the turn is stopped in the middle."""
         calls = completion.calls
-        self._spent.add_calls(len(calls))
+        self._spent.count_calls(len(calls))
         results: dict[str, Result] = {}
         try:
             if completion.finish_reason == "length":
@@ -235,10 +194,9 @@ class _Turn:
     def _is_stuck(self) -> bool:
         return self._spent.is_over or max(self._calls.values(), default=0) >= _TOO_OFTEN
 
-    def _answered(self, completion: Completion) -> Usage:
+    def _end(self, completion: Completion) -> None:
         if completion.finish_reason == "length":
             self._out.notice(_CUT)
-        return self._spent.usage()
 
 
 _ASKED = Message(Speaker.USER, "")

@@ -77,6 +77,8 @@ class Settings(BaseModel):
     agent_port: int = Field(default=8080, ge=0, le=65535)
     agent_fd: int | None = Field(default=None, ge=0)
 
+    # Of what stands here; what was changed by a call with a higher one is stronger.
+    agent_config_version: int = Field(default=0, ge=0)
     agent_tools: bool = True
     # LibertAI's search service; without it, and with another model server, there are no tools for the web.
     agent_web_url: str = ""

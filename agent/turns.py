@@ -33,6 +33,7 @@ from agent.protocol import (
     Usage,
 )
 from agent.store import Message, Speaker, Store, StoredTurn, TurnState
+from agent.usage import Ledger, Meter, metered
 
 _PARAGRAPH = "\n\n"
 
@@ -63,9 +64,10 @@ class Turn:
         self.events = events
         self.text = ""
         self.asked = False
-        self.task: asyncio.Task[Usage] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.halted_by = ErrorKind.INTERRUPTED
         self.is_silent: Callable[[str], bool] | None = None
+        self.spent: Meter | None = None
         self._store = store
         self._coalesce = coalesce
         self._rounds: list[str] = []
@@ -153,10 +155,18 @@ class Turns:
     """Owns every turn from its acceptance to its last event."""
 
     def __init__(
-        self, store: Store, loop: Loop, equip: Equip, limits: Limits, next_due: Callable[[], float | None]
+        self,
+        store: Store,
+        loop: Callable[[], Loop],
+        equip: Equip,
+        limits: Limits,
+        *,
+        ledger: Ledger,
+        next_due: Callable[[], float | None],
     ) -> None:
-        """`next_due` says when the control plane shall call; each turn ends with that."""
+        """`loop` is asked for by each turn that begins; `next_due` says when the control plane shall call."""
         self.draining = False
+        self._ledger = ledger
         self._equip = equip
         self._store = store
         self._loop = loop
@@ -197,6 +207,11 @@ class Turns:
             self._end(events, failed(ErrorKind.INTERRUPTED, events.last + 1))
             log.warning("turn interrupted", turn=stored.id)
         self._store.drop_old_turns()
+
+    def chat_of(self, turn_id: str) -> str | None:
+        """The chat of a turn that waits or runs; None of one that has ended."""
+        live = self._live.get(turn_id)
+        return live.chat_id if live else None
 
     def stop(self, chat_id: str) -> bool:
         """Stop the turn that runs in a chat; its text so far stands."""
@@ -259,15 +274,17 @@ class Turns:
         # A callback also hears of a task that is cancelled before its first step.
         turn.task.add_done_callback(partial(self._ended, turn))
 
-    async def _run(self, turn: Turn) -> Usage:
+    async def _run(self, turn: Turn) -> None:
         async with self._slots, asyncio.timeout(self._limits.turn_seconds):
+            turn.spent = Meter()
+            metered(turn.spent)
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
             equipment = await self._equip(turn.request, turn)
-            return await self._loop.answer(turn.id, turn.chat_id, equipment, turn)
+            await self._loop().answer(turn.id, turn.chat_id, equipment, turn)
 
-    def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:
+    def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
         turn.settle()
         kind = _failure(turn, task)
         if turn.text.strip() and kind in (None, ErrorKind.STOPPED):
@@ -277,7 +294,10 @@ class Turns:
         if turn.is_silent and (kind or (not turn.asked and turn.is_silent(turn.answer))):
             self._store.drop_messages(turn.id)
         number = turn.events.last + 1
-        final = failed(kind, number) if kind else Done(seq=number, usage=task.result(), next_due=self._next_due())
+        cost = turn.spent.usage() if turn.spent else Usage()
+        if turn.spent:  # else it never ran
+            self._ledger.add(turn.chat_id, cost)
+        final = failed(kind, number) if kind else Done(seq=number, usage=cost, next_due=self._next_due())
         self._end(turn.events, final)
         log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
         self._leave(turn)
@@ -307,7 +327,7 @@ class Turns:
             await asyncio.wait(tasks)
 
 
-def _tasks(queues: Iterable[deque[Turn]]) -> list[asyncio.Task[Usage]]:
+def _tasks(queues: Iterable[deque[Turn]]) -> list[asyncio.Task[None]]:
     return [queue[0].task for queue in queues if queue and queue[0].task]
 
 
@@ -317,7 +337,7 @@ def _halt(turn: Turn, kind: ErrorKind) -> None:
         turn.task.cancel()
 
 
-def _failure(turn: Turn, task: asyncio.Task[Usage]) -> ErrorKind | None:
+def _failure(turn: Turn, task: asyncio.Task[None]) -> ErrorKind | None:
     if task.cancelled():
         return turn.halted_by
     error = task.exception()

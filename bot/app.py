@@ -16,6 +16,7 @@ import httpx
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
+from bot.accounts.edits import Edits
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
@@ -30,6 +31,7 @@ from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import BadSettings, DatabaseLost
 from bot.fleet.books import Books
+from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
@@ -144,6 +146,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         users=people.users,
         agents=people.agents,
         drafts=Drafts(database),
+        edits=Edits(database),
         chats=people.chats,
         limits=people.limits,
         libertai=people.libertai,
@@ -248,4 +251,5 @@ def make_fleet(
         ),
         step=step,
     )
-    return Fleet(books, Durable(settings.durable_database), converger)
+    configurer = Configurer(books, people.agents, client, people.libertai, people.tools)
+    return Fleet(books, Durable(settings.durable_database), converger, configurer)

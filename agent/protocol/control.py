@@ -112,13 +112,13 @@ class Tasks(Model):
 
 
 class Config(Model):
-    """Body of `PUT /config`: what changes without a redeploy. What is null stays as it is.
+    """Body of `PUT /config`: what changes without a redeploy. What is null stays as it is. `GET` answers what is.
 
     The highest `version` wins, also over the environment's (`AGENT_CONFIG_VERSION`) after a restart; a lower one than
-    the agent has is refused (409), the same is done already.
+    the agent has is refused (409), the same is done already. 0 is how the agent was deployed.
     """
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=0)
     name: str | None = Field(default=None, min_length=1, max_length=200)
     job: str | None = Field(default=None, min_length=1)
     model: str | None = Field(default=None, min_length=1, max_length=200)

@@ -1,16 +1,21 @@
-"""Say how the agent is."""
+"""Say how the agent is, what it spent, and how it is configured; configure it anew."""
 
+from datetime import date
 from typing import Any
 
-from litestar import Request, get
+from litestar import Request, get, put
 from litestar.di import NamedDependency
+from litestar.params import FromQuery, JSONBody
 
+from agent import log
 from agent.agenda import Agenda
 from agent.auth import Key
-from agent.llm import Llm
-from agent.protocol import Health
-from agent.settings import Settings
+from agent.config import Live
+from agent.errors import Refused
+from agent.llm import Server
+from agent.protocol import Config, Health, Spendings
 from agent.turns import Turns
+from agent.usage import Ledger
 
 
 @get("/health")
@@ -18,14 +23,15 @@ async def health(  # noqa: PLR0917 - dependencies, by name
     request: Request[Any, Any, Any],
     turns: NamedDependency[Turns],
     agenda: NamedDependency[Agenda],
-    settings: NamedDependency[Settings],
+    live: NamedDependency[Live],
     key: NamedDependency[Key],
-    llm: NamedDependency[Llm],
+    server: NamedDependency[Server],
 ) -> Health:
     """Tell everybody that the agent is up, and who has the secret also what it does."""
     known = key.opens(request.scope["headers"])
     if known:  # the control plane has found it: a first message is not far, and loading the client takes a second
-        llm.connect()
+        server.connect()
+    settings = live.settings()
     return Health(
         status="draining" if turns.draining else "ok",
         agent_name=settings.agent_name,
@@ -36,4 +42,30 @@ async def health(  # noqa: PLR0917 - dependencies, by name
         model=settings.agent_model if known else None,
         running_turns=turns.running if known else None,
         next_due=agenda.next_due() if known else None,
+        config_version=settings.agent_config_version if known else None,
     )
+
+
+@get("/config")
+async def config(live: NamedDependency[Live]) -> Config:
+    """Tell what is in force."""
+    return live.config()
+
+
+@put("/config")
+async def configure(data: JSONBody[Config], live: NamedDependency[Live]) -> Config:
+    """Change it for the turns that begin from now on; what is in force then."""
+    live.change(data)
+    log.info("configured", version=data.version)
+    return live.config()
+
+
+@get("/usage")
+async def usage(
+    ledger: NamedDependency[Ledger], since: FromQuery[str | None] = None, chat_id: FromQuery[str | None] = None
+) -> Spendings:
+    """Tell what chats cost, by day (UTC): since a day, of one chat or of all."""
+    try:
+        return ledger.read(date.fromisoformat(since) if since else None, chat_id or None)
+    except ValueError:
+        raise Refused(400, "bad_request", "since: must be a day as YYYY-MM-DD") from None

@@ -9,7 +9,7 @@ from sqlmodel import col, select
 
 from bot.fleet.durable import Attempt
 from bot.store.database import Database
-from bot.store.models import Agent, Machine, MachineState, Phase, Wanted
+from bot.store.models import Agent, Configuration, Machine, MachineState, Phase, Wanted
 
 LEASE_SECONDS = 120
 MAX_ATTEMPTS = 3
@@ -133,6 +133,32 @@ class Books:
             values["gone_at"] = self._clock()
         async with self._database.transaction() as transaction:
             await transaction.execute(update(Machine).where(col(Machine.id) == machine_id).values(**values))
+
+    async def config_version(self, agent_id: int) -> int:
+        """How often its configuration was changed."""
+        async with self._database.session() as session:
+            configuration = await session.get(Configuration, agent_id)
+        return configuration.version if configuration else 0
+
+    async def unconfigured(self) -> list[int]:
+        """Running agents that have not confirmed their newest configuration."""
+        async with self._database.session() as session:
+            query = select(Configuration.agent_id).join(Agent, col(Agent.id) == col(Configuration.agent_id))
+            differs = col(Configuration.version) != col(Configuration.observed_version)
+            return list(await session.exec(query.where(differs, col(Agent.phase) == Phase.RUNNING)))
+
+    async def configured(self, agent_id: int, version: int) -> None:
+        """The agent has confirmed this version."""
+        await self._configuration(agent_id, observed_version=version)
+
+    async def outdo(self, agent_id: int, seen: int) -> None:
+        """Make the wanted version higher than what the agent has seen."""
+        await self._configuration(agent_id, version=seen + 1)
+
+    async def _configuration(self, agent_id: int, **values: int) -> None:
+        async with self._database.transaction() as transaction:
+            change = update(Configuration).where(col(Configuration.agent_id) == agent_id)
+            await transaction.execute(change.values(**values))
 
     async def doomed(self) -> list[Machine]:
         """Machines to be given back that no attempt is at: their agents are as wanted, or have failed."""

@@ -158,7 +158,10 @@ class Converger:
             health = await self._client.health(door)
         except AgentError as error:
             raise NotProved(f"no health report: {error}") from error
-        if (health.agent_name, health.release) != (agent.name, agent.release) or health.model is None:
+        # It may have been renamed since it was started; then the agent has yet to hear of it.
+        is_renamed = health.config_version not in (None, await self._books.config_version(agent.id or 0))
+        is_other = health.agent_name != agent.name and not is_renamed
+        if is_other or health.release != agent.release or health.model is None:
             raise NotProved(f"another agent or release answers: {health.release}")
 
     async def _give_all_back(self, agent_id: int) -> None:
@@ -200,6 +203,8 @@ class Converger:
         return await self._provider.reach((await self._machine(agent_id)).id)
 
     async def _spec(self, agent_id: int) -> Spec:
+        # Before the row: what is changed in between is brought to it by a call, whose version is then higher.
+        version = await self._books.config_version(agent_id)
         agent = await self._books.agent(agent_id)
         own_key = await self._users.key(agent.owner_id)
         model = await self._libertai.resolve(agent.model)
@@ -216,4 +221,5 @@ class Converger:
             tools=await self._tools.decide(model),
             # An image that a model cannot read breaks its conversation: only where somebody says that it can.
             vision=await self._libertai.can_see(model) or False,
+            config_version=version,
         )

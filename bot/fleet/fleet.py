@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from bot.errors import AgentOffline
 from bot.fleet.books import Books
+from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.durable import Attempt, Durable
 from bot.log import line
@@ -22,11 +23,18 @@ class Fleet:
     """Level-triggered: the rows say what is wanted; a lost workflow or a restart costs one sweep, never an agent."""
 
     def __init__(
-        self, books: Books, durable: Durable, converger: Converger, *, clock: Callable[[], float] = time.time
+        self,
+        books: Books,
+        durable: Durable,
+        converger: Converger,
+        configurer: Configurer,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._books = books
         self._durable = durable
         self._converger = converger
+        self._configurer = configurer
         self._clock = clock
         self._look = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
@@ -52,6 +60,10 @@ class Fleet:
     async def nudge(self, agent_id: int) -> None:
         """A wish has changed: start working on it now instead of at the next sweep."""
         await self._submit(await self._books.agent(agent_id))
+
+    async def configure(self, agent_id: int) -> bool:
+        """Its name, job or model has changed: tell it now; False if it will hear of it later."""
+        return await self._configurer.bring(agent_id)
 
     async def lost(self, agent: Agent) -> None:
         """A running agent does not answer: bring it back. However many notice, it is done once."""
@@ -98,6 +110,7 @@ class Fleet:
                 await self._books.skip(_attempt(agent))
                 agent = await self._books.agent(agent.id or 0)  # noqa: PLW2901  the same agent, read anew
             await self._submit(agent)
+        await self._configurer.sweep()
         for machine in await self._books.doomed():
             try:
                 await self._converger.give_back(machine)

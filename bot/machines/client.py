@@ -82,6 +82,12 @@ class AgentClient:
             except ValidationError as error:
                 raise AgentRefused("bad_health", "its health report is not of this protocol") from error
 
+    async def configure(self, door: Door, config: protocol.Config) -> None:
+        """Change name, job, model or limits from its next turn on; `AgentRefused` (`stale_config`) if it has newer."""
+        body = config.model_dump_json(exclude_none=True).encode()
+        async with self._call(door, "PUT", "/config", data=body, headers={"Content-Type": "application/json"}):
+            return
+
     async def stop(self, door: Door, chat_id: str) -> None:
         """Stop the running turn of a chat; harmless if none runs."""
         async with self._call(door, "POST", f"/chat/{quote(chat_id, safe='')}/stop"):

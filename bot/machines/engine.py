@@ -26,6 +26,7 @@ class Spec:
     max_tokens: int = 4_096
     tools: bool = True
     vision: bool = False
+    config_version: int = 0
 
     def environment(self) -> dict[str, str]:
         """The agent's settings (`agent.settings`), secrets in clear: for a process or container, never for a log."""
@@ -41,6 +42,7 @@ class Spec:
             "AGENT_MAX_TOKENS": str(self.max_tokens),
             "AGENT_TOOLS": str(self.tools).lower(),
             "AGENT_VISION": str(self.vision).lower(),
+            "AGENT_CONFIG_VERSION": str(self.config_version),
         }
 
     def fingerprint(self) -> str:

@@ -162,6 +162,39 @@ class Agent(SQLModel, table=True):
     created_at: float = Field(default_factory=time.time)
 
 
+class AgentField(StrEnum):
+    """What an owner can change of an agent while it runs: the columns of its row."""
+
+    NAME = "name"
+    JOB = "job"
+    MODEL = "model"
+
+
+class Configuration(SQLModel, table=True):
+    """How often an agent's name, job or model was changed since it was made, and which of these it has confirmed."""
+
+    agent_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    version: int = 0
+    observed_version: int = 0
+
+
+class Edit(SQLModel, table=True):
+    """A question to an owner about an agent: one per person. Answered, it stays, so that no update answers it twice."""
+
+    user_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    chat_id: int = Field(sa_type=BigInteger)
+    message_id: int = Field(sa_type=BigInteger)
+    """The question; then the card that shows the answer."""
+    agent_id: int = Field(sa_type=BigInteger)
+    field: AgentField = Field(sa_column=_word(AgentField))
+    is_open: bool = True
+    before: str = ""
+    """What it was, should the answer turn out to be none."""
+    asked_at: float = 0
+    answered_at: float = 0
+    last_update_id: int = Field(default=0, sa_type=BigInteger)
+
+
 class Machine(SQLModel, table=True):
     """A machine that is or was rented. Rows stay, as tombstones."""
 

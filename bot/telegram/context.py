@@ -12,6 +12,7 @@ from telegram.ext import Application, CallbackContext, ExtBot
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
+from bot.accounts.edits import Edits
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
@@ -33,6 +34,7 @@ class Services:
     users: Users
     agents: Agents
     drafts: Drafts
+    edits: Edits
     chats: Chats
     limits: Limits
     libertai: LibertAI

@@ -38,6 +38,10 @@ class Verb(StrEnum):
     DELETE = "delete"
     DELETE_NOW = "delete!"
     TRY_AGAIN = "try"
+    EDIT_NAME = "name"
+    EDIT_JOB = "job"
+    EDIT_MODEL = "brain"
+    SWITCH = "switch"
 
     STOP = "stop"
     RETRY = "retry"

@@ -143,6 +143,16 @@ def shortened(job: str) -> str:
     return f"{job[:end].rstrip()} …"
 
 
+def offer(
+    models: Sequence[Model], chosen: str, say: Speech, verb: Verb
+) -> tuple[list[list[InlineKeyboardButton]], list[str]]:
+    """A button for each model that is offered, and a line for each whose price is known."""
+    offered = models[:MODELS_SHOWN]
+    lines = [[button(_label(model, chosen), verb, model_key(model.id))] for model in offered]
+    prices = [_price(model, say) for model in offered if model.price_in is not None and model.price_out is not None]
+    return lines, prices
+
+
 def _name_screen(draft: Draft, say: Speech) -> Screen:
     line = [button(say.plain("suggest"), Verb.SUGGEST), button(say.plain("cancel"), Verb.CANCEL)]
     back = [button(say.plain("back"), Verb.STEP, DraftStep.CHECK)] if next_step(draft) is DraftStep.CHECK else []
@@ -155,9 +165,7 @@ def _job_screen(draft: Draft, say: Speech) -> Screen:
 
 
 def _model_screen(draft: Draft, say: Speech, models: Sequence[Model]) -> Screen:
-    offered = models[:MODELS_SHOWN]
-    lines = [[button(_label(model, draft), Verb.MODEL, model_key(model.id))] for model in offered]
-    prices = [_price(model, say) for model in offered if model.price_in is not None and model.price_out is not None]
+    lines, prices = offer(models, draft.model, say, Verb.MODEL)
     return Screen("\n".join([say("wizard-model", name=draft.name), *prices]), rows(*lines, _way_out(draft, say)))
 
 
@@ -176,8 +184,8 @@ def _way_out(draft: Draft, say: Speech) -> list[InlineKeyboardButton]:
     return [button(say.plain("back"), Verb.STEP, step_back(draft)), button(say.plain("cancel"), Verb.CANCEL)]
 
 
-def _label(model: Model, draft: Draft) -> str:
-    marks = [mark for mark, has in (("👁", model.vision), ("🔒 TEE", model.tee), ("✓", model.id == draft.model)) if has]
+def _label(model: Model, chosen: str) -> str:
+    marks = [mark for mark, has in (("👁", model.vision), ("🔒 TEE", model.tee), ("✓", model.id == chosen)) if has]
     return " ".join([model.id, *marks])
 
 

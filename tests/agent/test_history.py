@@ -12,7 +12,7 @@ from agent.calls import Call
 from agent.compaction import Compactor, Frame
 from agent.errors import ModelFailed
 from agent.history import NO_RESULT, STOPPED, History, tokens, valid
-from agent.llm import Completion, Llm
+from agent.llm import Completion, Llm, Server
 from agent.protocol import ErrorKind
 from agent.store import Aside, Message, Speaker, Store
 
@@ -22,10 +22,8 @@ USER, ASSISTANT, TOOL = Speaker.USER, Speaker.ASSISTANT, Speaker.TOOL
 class Summariser(Llm):
     """A model that writes summaries, or fails."""
 
-    COST = Completion("stop", prompt_tokens=70, completion_tokens=7)
-
     def __init__(self, *, says: str = "They talked.", fails: ErrorKind | None = None) -> None:
-        super().__init__(base_url="http://model.invalid", api_key=SecretStr("x"), model="m", max_tokens=1)
+        super().__init__(Server(base_url="http://model.invalid", api_key=SecretStr("x")), "m", 1)
         self.asked: list[list[Message]] = []
         self._says = says
         self._fails = fails
@@ -35,7 +33,7 @@ class Summariser(Llm):
         if self._fails:
             raise ModelFailed(self._fails, "scripted")
         say(self._says)
-        return self.COST
+        return Completion("stop")
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ async def fitted(
     store: Store, budget: int, *, model: Llm | None = None, squeeze: bool = False
 ) -> list[tuple[Speaker, str]]:
     compactor = Compactor(model or Summariser(), History(store, 100), budget)
-    return plain((await compactor.fit("c", Frame(""), lambda _: None, squeeze=squeeze)).messages())
+    return plain((await compactor.fit("c", Frame(""), squeeze=squeeze)).messages())
 
 
 def test_chat_is_shown_from_its_oldest_message_to_its_newest(store):
@@ -235,19 +233,16 @@ async def test_summary_of_what_is_too_long_to_be_summarised_leaves_its_oldest_ou
 @pytest.mark.parametrize("frame", [Frame("x" * 3_000), Frame("", tools_chars=3_000)])
 async def test_system_prompt_and_tools_take_their_part_of_the_context(store, frame):
     said(store, (USER, "x" * 1_500), (ASSISTANT, "b"), (USER, "c"))
-    costs: list[Completion] = []
     compactor = Compactor(Summariser(), History(store, 100), 1_500)
-    await compactor.fit("c", Frame(""), costs.append)
-    assert costs == []
-    past = await compactor.fit("c", frame, costs.append)
-    assert (past.summary, costs) == ("They talked.", [Summariser.COST])
+    assert (await compactor.fit("c", Frame(""))).summary == ""
+    assert (await compactor.fit("c", frame)).summary == "They talked."
 
 
 async def test_notes_of_the_newest_question_take_their_part_of_the_context(store):
     said(store, (USER, "x" * 1_500), (ASSISTANT, "b"), (USER, "c"))
     compactor = Compactor(Summariser(), History(store, 100), 1_000)
-    assert (await compactor.fit("c", Frame(""), lambda _: None)).summary == ""
-    past = await compactor.fit("c", Frame("", Aside("s", "Monday.", "n" * 1_500)), lambda _: None)
+    assert (await compactor.fit("c", Frame(""))).summary == ""
+    past = await compactor.fit("c", Frame("", Aside("s", "Monday.", "n" * 1_500)))
     assert past.summary == "They talked."
     assert past.messages()[-1].text.endswith("n" * 1_500 + "]")
 

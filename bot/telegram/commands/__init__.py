@@ -10,7 +10,7 @@ from telegram.ext import Application, CallbackQueryHandler, CommandHandler, Mess
 from bot.accounts.users import Person
 from bot.errors import Refused
 from bot.store.models import Agent, Draft
-from bot.telegram.commands import account, agents, choices, create, start, talk
+from bot.telegram.commands import account, agents, choices, create, edit, start, talk
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed, Verb, parse
 
@@ -48,6 +48,9 @@ OF_AGENTS: dict[Verb, Callable[[Context, Agent], Awaitable[None]]] = {
     Verb.DELETE: agents.ask_delete,
     Verb.DELETE_NOW: agents.delete_now,
     Verb.TRY_AGAIN: agents.try_again,
+    Verb.EDIT_NAME: edit.ask_name,
+    Verb.EDIT_JOB: edit.ask_job,
+    Verb.EDIT_MODEL: edit.ask_model,
 }
 OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
     Verb.SUGGEST: create.suggest,
@@ -62,6 +65,8 @@ OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
     Verb.AGAIN: talk.again_pressed,
     Verb.CHOOSE: choices.choose,
 }
+KEEPING = frozenset({Verb.SWITCH, Verb.STOP, Verb.RETRY, Verb.AGAIN, Verb.CHOOSE})
+"""Buttons after which a question about an agent still waits for its answer."""
 
 
 def register(application: Application[Any, Context, Any, Any, Any, Any]) -> None:
@@ -69,7 +74,8 @@ def register(application: Application[Any, Context, Any, Any, Any, Any]) -> None
     private = filters.ChatType.PRIVATE
     for name, handler in COMMANDS.items():
         allowed = private if name != "login" else filters.ALL
-        application.add_handler(CommandHandler(name, _told(handler), filters=allowed & filters.UpdateType.MESSAGE))
+        told = _told(_over(handler))
+        application.add_handler(CommandHandler(name, told, filters=allowed & filters.UpdateType.MESSAGE))
     application.add_handler(CallbackQueryHandler(_told(press)))
     application.add_handler(MessageHandler(private & filters.COMMAND, _told(start.help_)))
     # "Olga pinned a message" and the like want no answer.
@@ -82,6 +88,8 @@ async def press(context: Context) -> None:
     pressed = parse(context.query.data)
     if pressed is None or pressed.verb is not Verb.CHOOSE:
         await context.toast()
+    if pressed is not None and pressed.verb not in KEEPING:
+        await context.services.edits.close(context.user.id)
     if pressed is None or not await _do(context, pressed):
         await context.tell("menu-old")
         await context.send(start.home(context.say))
@@ -107,6 +115,8 @@ async def _do(context: Context, pressed: Pressed) -> bool:
         if agent is None:
             return pressed.verb is Verb.DELETE_NOW and await agents.is_deleted(context, pressed)
         await OF_AGENTS[pressed.verb](context, agent)
+    elif pressed.verb is Verb.SWITCH:
+        return await edit.switch(context, pressed)
     else:
         draft = await context.services.drafts.get(context.user.id)
         if pressed.verb is Verb.DEPLOY:
@@ -115,6 +125,17 @@ async def _do(context: Context, pressed: Pressed) -> bool:
             return False
         await OF_DRAFTS[pressed.verb](context, draft, pressed)
     return True
+
+
+def _over(handler: Handler) -> Handler:
+    """After a command, the next message answers no question about an agent any more."""
+
+    @wraps(handler)
+    async def handle(context: Context) -> None:
+        await context.services.edits.close(context.user.id)
+        await handler(context)
+
+    return handle
 
 
 def _told(handler: Handler) -> Callable[[Update, Context], Coroutine[Any, Any, None]]:

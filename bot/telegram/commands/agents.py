@@ -166,6 +166,11 @@ def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:
     return rows(
         [first],
         [] if is_failed else link_buttons(agent, say, context.services.bot.username),
+        [
+            button(say.plain("card-name"), Verb.EDIT_NAME, number),
+            button(say.plain("card-job"), Verb.EDIT_JOB, number),
+            button(say.plain("card-model"), Verb.EDIT_MODEL, number),
+        ],
         [button(say.plain("delete"), Verb.DELETE, number, style=DANGER), button(say.plain("back"), Verb.LIST)],
     )
 

@@ -61,7 +61,7 @@ async def cancel_pressed(context: Context) -> None:
 async def answer(context: Context, draft: Draft) -> None:
     """A message while the wizard waits for one."""
     message = context.message
-    text = await _text(context, message.document) if message.document else message.text
+    text = await job_text(context, message.document) if message.document else message.text
     if text is None:
         await context.tell("unsupported-here")
         return
@@ -157,7 +157,8 @@ def _take(draft: Draft, text: str, *, at: float) -> None:
         raise Refused("wizard-press-a-button")
 
 
-async def _text(context: Context, document: Document) -> str | None:
+async def job_text(context: Context, document: Document) -> str | None:
+    """What a text file says; `Refused` if it is none."""
     if (document.file_size or 0) > MAX_FILE_BYTES:
         raise Refused("job-too-long", length=document.file_size or 0, limit=wizard.MAX_JOB)
     if document.mime_type != "text/plain" and not (document.file_name or "").endswith(".txt"):

@@ -11,7 +11,7 @@ from bot.chat.turns import Ask
 from bot.errors import AgentError
 from bot.store.models import Agent
 from bot.telegram import media
-from bot.telegram.commands import account, choices, create
+from bot.telegram.commands import account, choices, create, edit
 from bot.telegram.commands.start import home_keyboard
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed
@@ -25,6 +25,10 @@ async def message(context: Context) -> None:
     key = await context.services.inbox.key(context.incoming.update_id)
     if key is not None:
         await account.take_key(context, key)
+        return
+    changing = await context.services.edits.get(context.user.id)
+    if changing is not None and await edit.is_answer(context, changing):
+        await edit.answer(context, changing)
         return
     draft = await context.services.drafts.get(context.user.id)
     if draft is not None and draft.is_active:

@@ -1,7 +1,7 @@
 """Ready answers are given once, whatever is pressed, typed, or handled again."""
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pytest
 

@@ -16,6 +16,7 @@ from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
 from bot.errors import AgentOffline, MachineError, NoCapacity, NotStarted
 from bot.fleet.books import MAX_ATTEMPTS, Books
+from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Attempt, Durable, step
 from bot.fleet.fleet import Fleet
@@ -102,7 +103,8 @@ class World:
             inference=Inference("http://127.0.0.1:9/v1", SecretStr("LTAI_operator")),
             step=step,
         )
-        return Fleet(self.books, Durable(self.durable_url), converger, clock=self.clock)
+        configurer = Configurer(self.books, self.agents, self.client, self.libertai, ToolPolicy(self.libertai))
+        return Fleet(self.books, Durable(self.durable_url), converger, configurer, clock=self.clock)
 
     async def agent(self, name="Ada"):
         await self.users.meet(Person(OLGA, "Olga", "en"))

@@ -19,6 +19,7 @@ from agent.protocol import Spending, Spendings
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
+from bot.accounts.edits import Edits
 from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Model
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
@@ -30,7 +31,7 @@ from bot.chat.turns import Turns
 from bot.errors import AgentOffline, DatabaseLost, LibertAIUnreachable
 from bot.fleet.fleet import Fleet
 from bot.store.database import Database
-from bot.store.models import Agent, Draft, DraftStep, Phase, TurnFile, Wanted
+from bot.store.models import Agent, Configuration, Draft, DraftStep, Edit, Phase, TurnFile, Wanted
 from bot.store.vault import Vault
 from bot.telegram import commands, texts
 from bot.telegram.application import Updates
@@ -55,6 +56,12 @@ class QuietFleet:
     """Takes note of what it was asked to work on."""
 
     nudged: list[int] = field(default_factory=list)
+    configured: list[int] = field(default_factory=list)
+    is_away: bool = False
+
+    async def configure(self, agent_id: int) -> bool:
+        self.configured.append(agent_id)
+        return not self.is_away
 
     async def nudge(self, agent_id: int) -> None:
         self.nudged.append(agent_id)
@@ -183,6 +190,7 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             users=users,
             agents=agents,
             drafts=Drafts(database),
+            edits=Edits(database),
             chats=chats,
             limits=limits,
             libertai=cast("LibertAI", libertai),
@@ -450,7 +458,8 @@ async def made_up(desk: Desk, person: SimUser, data: str) -> None:
 
 
 def test_every_button_has_one_handler() -> None:
-    tables = [*commands.PLACES, *commands.OF_MESSAGES, *commands.OF_AGENTS, *commands.OF_DRAFTS, Verb.DEPLOY]
+    tables = [*commands.PLACES, *commands.OF_MESSAGES, *commands.OF_AGENTS, *commands.OF_DRAFTS]
+    tables += [Verb.DEPLOY, Verb.SWITCH]
 
     assert sorted(tables) == sorted(Verb)
 
@@ -726,7 +735,12 @@ async def test_the_list_shows_how_each_agent_is_and_leads_to_its_card(desk: Desk
     card = (await said(olga))[-1]
     assert card.id == listed.id
     assert "<Bea> 🔴 failed" in card.text
-    assert [[button.text for button in line] for line in card.buttons] == [["⟳ Try again"], ["🗑 Delete", "◀ Back"]]
+    edits = ["✏️ Name", "📝 Job", "🧠 Model"]
+    assert [[button.text for button in line] for line in card.buttons] == [
+        ["⟳ Try again"],
+        edits,
+        ["🗑 Delete", "◀ Back"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -1027,3 +1041,148 @@ async def test_what_is_not_for_the_bot_in_a_group_is_not_answered(desk: Desk, ol
     await desk.handle(times=1)
 
     assert [message.text for message in await said(olga, group) if not message.service] == []
+
+
+# --- changing an agent
+
+
+async def version(desk: Desk, agent: Agent) -> int:
+    async with desk.services.agents._database.session() as session:
+        configuration = await session.get(Configuration, agent.id)
+    return configuration.version if configuration else 0
+
+
+async def at_card(desk: Desk, person: SimUser) -> Agent:
+    made = await desk.agent(person)
+    await send(desk, person, "/list", times=1)
+    await press(desk, person, "Ada")
+    return made
+
+
+async def test_an_agent_is_renamed_by_the_next_message_once(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Name")
+    assert "What should Ada be called?" in await newest(olga)
+
+    await send(desk, olga, "Chef   Bob")
+
+    assert (await desk.row(made.id)).name == "Chef Bob"
+    assert await version(desk, made) == 1
+    assert set(desk.fleet.configured) == {made.id}
+    text = (await said(olga))[-1].text
+    assert text.startswith("✅ Changed.")
+    assert "Chef Bob 🟢 running" in text
+    await send(desk, olga, "Hello")
+    assert (await desk.row(made.id)).name == "Chef Bob", "only the answer is one"
+
+
+async def test_a_job_is_changed_and_the_rest_of_a_cut_paste_belongs_to_it(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Job")
+    assert "cooks" in await newest(olga)
+
+    await send(desk, olga, "a" * 4096 + "b" * 100)
+
+    assert (await desk.row(made.id)).job == "a" * 4096 + "b" * 100
+
+
+async def test_what_follows_a_short_job_at_once_is_no_part_of_it(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Job")
+    await send(desk, olga, "Sing.", "Hello!")
+    assert (await desk.row(made.id)).job == "Sing."
+
+
+async def test_a_job_that_is_too_long_together_is_told_and_changes_nothing(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Job")
+    await send(desk, olga, "a" * 9000)
+    assert (await desk.row(made.id)).job == "cooks"
+    assert any("8,000 is the most" in message.text for message in await said(olga))
+
+    assert [message.text for message in await said(olga) if "✅" in message.text] == []
+
+    async with desk.services.agents._database.session() as session:
+        (await session.get_one(Edit, olga.id)).answered_at -= 60  # some time later
+    await send(desk, olga, "Sing.")
+
+    assert (await desk.row(made.id)).job == "Sing."
+
+
+async def test_a_model_is_changed_by_a_button(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Model")
+    assert "fast: $0.2 in" in await newest(olga)
+
+    await press(desk, olga, "smart")
+
+    assert (await desk.row(made.id)).model == "smart"
+    assert await version(desk, made) == 1
+    assert "smart" in await newest(olga)
+
+
+async def test_an_agent_that_is_away_is_told_later(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    desk.fleet.is_away = True
+    await press(desk, olga, "Name")
+    await send(desk, olga, "Bob")
+    assert (await newest(olga)).startswith("✅ Saved. Bob hears of it")
+    assert (await desk.row(made.id)).name == "Bob"
+
+
+@pytest.mark.parametrize(("words", "told"), [(" ", None), ("\u200b", "name-empty"), ("x" * 41, "name-too-long")])
+async def test_a_name_that_is_none_is_told_and_asked_for_again(
+    desk: Desk, olga: SimUser, words: str, told: str | None
+) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Name")
+    if told:
+        await send(desk, olga, words, times=1)
+        assert "✅" not in await newest(olga)
+    assert (await desk.row(made.id)).name == "Ada"
+    await send(desk, olga, "Bob")
+    assert (await desk.row(made.id)).name == "Bob"
+
+
+@pytest.mark.parametrize("way", ["Back", "/cancel", "/list", "/create"])
+async def test_a_question_about_an_agent_is_over_when_its_owner_does_something_else(
+    desk: Desk, olga: SimUser, way: str
+) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Name")
+    if way.startswith("/"):
+        await send(desk, olga, way, times=1)
+    else:
+        await press(desk, olga, way)
+    await send(desk, olga, "Bob", times=1)
+    assert (await desk.row(made.id)).name == "Ada"
+
+
+async def test_only_its_owner_changes_an_agent(desk: Desk, olga: SimUser, victor: SimUser) -> None:
+    made = await at_card(desk, olga)
+    mine = await desk.agent(victor, name="Vic")
+    await send(desk, victor, "/list", times=1)
+    await press(desk, victor, "Vic")
+    await press(desk, victor, "Name")
+    async with desk.services.agents._database.session() as session:
+        (await session.get_one(Edit, victor.id)).agent_id = made.id or 0
+    await send(desk, victor, "Mallory", times=1)
+    assert (await desk.row(made.id)).name == "Ada"
+    assert (await desk.row(mine.id)).name == "Vic"
+
+
+async def test_a_question_expires(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Name")
+    desk.services.edits._clock = lambda: 9_999_999_999.0
+    await send(desk, olga, "Bob", times=1)
+    assert (await desk.row(made.id)).name == "Ada"
+
+
+async def test_pressing_a_model_that_nobody_was_asked_for_is_an_old_menu(desk: Desk, olga: SimUser) -> None:
+    made = await at_card(desk, olga)
+    await press(desk, olga, "Model")
+    async with desk.services.agents._database.session() as session:
+        await session.delete(await session.get_one(Edit, olga.id))
+    await press(desk, olga, "smart", times=1)
+    assert (await desk.row(made.id)).model == "fast"

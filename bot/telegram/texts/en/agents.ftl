@@ -76,3 +76,14 @@ agent-limit =
        *[other] You have { $limit } agents, and that is the most.
     } Delete one first: /list
 not-yours = There is no agent of yours with that link id. /list shows them.
+
+card-name = ✏️ Name
+card-job = 📝 Job
+card-model = 🧠 Model
+edit-ask-name = <b>What should { $name } be called?</b> Send the new name.
+edit-ask-job =
+    <b>What is { $name }'s job from now on?</b> Send it whole; a .txt file works too. It is now:
+    <blockquote expandable>{ $job }</blockquote>
+edit-ask-model = <b>Pick a model</b> for { $name }.
+edit-done = ✅ Changed. It counts from the next message on.
+edit-done-later = ✅ Saved. { $name } hears of it as soon as it is reachable.
