@@ -13,15 +13,19 @@ from litestar.types import ASGIApp
 from agent import log
 from agent.auth import Door, Key
 from agent.compaction import Compactor
-from agent.equip import Outfitter
+from agent.equip import Outfitter, has_wall, runner
 from agent.errors import HINTS, Refused
+from agent.files import Files
 from agent.history import History
+from agent.images import Images
 from agent.llm import Llm
 from agent.loop import Bounds, Loop
-from agent.prompt import system_prompt
+from agent.prompt import UNWALLED, system_prompt
 from agent.protocol import ErrorKind, Refusal
+from agent.questions import Questions
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import health
+from agent.routes.files import download, upload
 from agent.settings import Settings
 from agent.store import Store
 from agent.turns import Limits, Turns
@@ -39,7 +43,14 @@ def build(settings: Settings) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used."""
     store = Store(settings.agent_data)
     llm = _llm(settings)
-    turns = Turns(store, _loop(settings, store, llm), Outfitter.of(settings, store), _limits(settings))
+    files = Files(store, runner(settings), Images(store, vision=settings.agent_vision))
+    turns = Turns(
+        store,
+        _loop(settings, store, llm, files.images),
+        Outfitter.of(settings, store, files),
+        _limits(settings),
+        Questions(files, tools=settings.agent_tools),
+    )
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
@@ -54,13 +65,14 @@ def build(settings: Settings) -> Agent:
             store.close()
 
     rooms = Litestar(
-        [chat, stop, forget, health],
+        [chat, stop, forget, health, upload, download],
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
             "llm": Provide(lambda: llm, sync_to_thread=False),
+            "files": Provide(lambda: files, sync_to_thread=False),
         },
         exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},
         openapi_config=None,
@@ -78,14 +90,20 @@ def _llm(settings: Settings) -> Llm:
     )
 
 
-def _loop(settings: Settings, store: Store, llm: Llm) -> Loop:
+def _loop(settings: Settings, store: Store, llm: Llm, images: Images) -> Loop:
     return Loop(
         llm=llm,
         compactor=Compactor(llm, History(store, settings.agent_history_messages), settings.agent_context_tokens),
         bounds=Bounds(rounds=settings.agent_rounds, tokens=settings.agent_turn_tokens),
-        system=system_prompt(name=settings.agent_name, job=settings.agent_job),
+        system=system_prompt(name=settings.agent_name, job=settings.agent_job, limits=_unwalled(settings)),
+        images=images,
         retry_pause=settings.agent_retry_pause_seconds,
     )
+
+
+def _unwalled(settings: Settings) -> str:
+    is_told = settings.agent_tools and not settings.agent_unconfined_tools and not has_wall()
+    return UNWALLED if is_told else ""
 
 
 def _limits(settings: Settings) -> Limits:

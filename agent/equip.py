@@ -5,19 +5,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from agent.files import Files
+from agent.local import LocalRunner
 from agent.loop import Equipment, Output
 from agent.memory import Memory
-from agent.policy import may
+from agent.painter import Painter
+from agent.policy import UNCONFINED, may
 from agent.protocol import ChatRequest
 from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import SOCKET
 from agent.settings import Settings
 from agent.store import Store
 from agent.toolbox import Tool, Toolbox
-from agent.tools import ALWAYS, IN_WORKSPACE, ON_THE_WEB
+from agent.tools import ALWAYS, IN_WORKSPACE, ON_THE_WEB, PAINTING
 from agent.tools.desk import Desk
 from agent.web import Web
-from agent.workspace import Workspace
+from agent.workspace import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +28,42 @@ class Outfitter:
     """Equips turns."""
 
     store: Store
-    sandbox: Sandbox
+    files: Files
+    painter: Painter
     web: Web
     tools: Sequence[Tool]
+    walled: bool
 
     @classmethod
-    def of(cls, settings: Settings, store: Store) -> "Outfitter":
-        """As this agent is set up: without tools if its model cannot call any, without files where there is no wall."""
-        web_url = settings.web_url
-        here = [*ALWAYS, *(IN_WORKSPACE if SOCKET.exists() else ()), *(ON_THE_WEB if web_url else ())]
+    def of(cls, settings: Settings, store: Store, files: Files) -> "Outfitter":
+        """As this agent is set up: without tools if its model cannot call any; without a wall none that need one."""
+        walled = has_wall()
+        web_url, image_model = settings.web_url, settings.image_model
+        confined = [each for each in IN_WORKSPACE if each.name not in UNCONFINED]
+        workspace = IN_WORKSPACE if walled or settings.agent_unconfined_tools else confined
+        here = [*ALWAYS, *workspace, *(PAINTING if image_model else ()), *(ON_THE_WEB if web_url else ())]
         web = Web(web_url, settings.llm_api_key)
-        return cls(store, Sandbox(), web, here if settings.agent_tools else [])
+        painter = Painter(str(settings.llm_base_url), settings.llm_api_key, image_model)
+        return cls(store, files, painter, web, here if settings.agent_tools else [], walled)
 
     def __call__(self, request: ChatRequest, out: Output) -> Equipment:
         """What is for who speaks in this chat."""
         memory = Memory.of(self.store, request.role, request.chat_id)
-        workspace = Workspace.of(self.sandbox, request.role, request.chat_id)
-        desk = Desk(workspace, memory, self.web, out)
-        toolbox = Toolbox(self.tools, desk, may=partial(may, request.role))
+        files = self.files.of(request.role, request.chat_id)
+        desk = Desk(files.workspace, files, self.painter, memory, self.web, out)
+        toolbox = Toolbox(self.tools, desk, may=partial(may, request.role, walled=self.walled))
         # A model that cannot call tools is often a small one, which takes such a note for the question.
         return Equipment(toolbox, _context(request, memory) if self.tools else "")
+
+
+def has_wall() -> bool:
+    """Whether a launcher runs tools apart from the agent: in its container."""
+    return SOCKET.exists()
+
+
+def runner(settings: Settings) -> Runner:
+    """What runs programs in the workspace."""
+    return Sandbox() if has_wall() else LocalRunner(settings.agent_data.absolute() / "workspace")
 
 
 def _context(request: ChatRequest, memory: Memory) -> str:

@@ -7,8 +7,9 @@ tool calls exactly one result for each.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from agent.store import Message, Speaker, Store
+from agent.store import NEWEST_IMAGES, Message, Speaker, Store
 
+IMAGE_TOKENS = 1_000
 CHARS_PER_TOKEN = 3
 """On the safe side for most languages: English has about four, and four was seen to overflow."""
 NO_RESULT = "There is no result: this call was interrupted."
@@ -51,7 +52,11 @@ class History:
 
 def tokens(messages: Iterable[Message]) -> int:
     """Estimate, rather too high."""
-    return sum(_chars(message) for message in messages) // CHARS_PER_TOKEN
+    chars = images = 0
+    for message in messages:
+        chars += _chars(message)
+        images += len(message.images)
+    return chars // CHARS_PER_TOKEN + IMAGE_TOKENS * min(images, NEWEST_IMAGES)
 
 
 def _chars(message: Message) -> int:
@@ -92,6 +97,8 @@ def _append(repaired: list[Message], message: Message) -> None:
     """A failed turn leaves a user's message without an answer; some chat templates refuse two users in a row."""
     last = repaired[-1] if repaired else None
     if last and last.speaker is message.speaker and not last.calls:
-        repaired[-1] = replace(message, text=f"{last.text}\n\n{message.text}".rstrip())
+        repaired[-1] = replace(
+            message, text=f"{last.text}\n\n{message.text}".rstrip(), images=last.images + message.images
+        )
     else:
         repaired.append(message)

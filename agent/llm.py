@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -29,6 +30,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 300
 """LibertAI sends nothing while it reads a long prompt."""
 _MAX_STRAY_BYTES = 1_000_000
+_NO_IMAGES: Mapping[str, str] = MappingProxyType({})
+_HIDDEN = "\n[Images of this message that you are not shown any more: {count}.]"
 
 # libertai-api's reasons of a 403; each means that the account cannot pay for this call.
 _ALLOWANCE_CODES = frozenset(
@@ -88,11 +91,15 @@ class Llm:
         messages: list[Message],
         say: Callable[[str], None],
         tools: Sequence[dict[str, Any]] = (),
+        images: Mapping[str, str] = _NO_IMAGES,
     ) -> Completion:
-        """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
+        """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well.
+
+        `images` are the data: URLs of those images of the messages that the model is shown, by their ids.
+        """
         client = await asyncio.shield(self.connect())
         reading = _Reading(say)
-        async with _facts(), self._post(client, self._body(system, messages, tools)) as response:
+        async with _facts(), self._post(client, self._body(system, messages, tools, images)) as response:
             async for chunk in response.iter_bytes():
                 reading.feed(chunk)
         return reading.end()
@@ -102,9 +109,11 @@ class Llm:
             model=self._model, messages=[], stream=True, extra_body=body
         )
 
-    def _body(self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _body(
+        self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]], images: Mapping[str, str]
+    ) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "messages": [{"role": "system", "content": system}, *map(_on_the_wire, messages)],
+            "messages": [{"role": "system", "content": system}, *(_on_the_wire(each, images) for each in messages)],
             "max_tokens": self._max_tokens,
             "stream_options": {"include_usage": True},
         }
@@ -124,9 +133,10 @@ class Llm:
         )
 
 
-def _on_the_wire(message: Message) -> dict[str, Any]:
+def _on_the_wire(message: Message, images: Mapping[str, str]) -> dict[str, Any]:
     # Content is "" and never null beside tool calls: some chat templates print null as "None".
-    said: dict[str, Any] = {"role": message.speaker.value, "content": message.text}
+    content = _with_images(message, images) if message.images else message.text
+    said: dict[str, Any] = {"role": message.speaker.value, "content": content}
     if message.calls:
         said["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -135,6 +145,15 @@ def _on_the_wire(message: Message) -> dict[str, Any]:
     if message.call_id:
         said["tool_call_id"] = message.call_id
     return said
+
+
+def _with_images(message: Message, images: Mapping[str, str]) -> str | list[dict[str, Any]]:
+    urls = [images[file_id] for file_id in message.images if file_id in images]
+    hidden = len(message.images) - len(urls)
+    text = message.text + (_HIDDEN.format(count=hidden) if hidden else "")
+    if not urls:
+        return text
+    return [{"type": "text", "text": text}, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
 
 
 @asynccontextmanager

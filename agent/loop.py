@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agent import log
@@ -13,6 +13,7 @@ from agent.calls import Call, read_json, replayable
 from agent.compaction import Compactor
 from agent.errors import ModelFailed
 from agent.history import Past, valid
+from agent.images import Images
 from agent.llm import Completion, Llm
 from agent.protocol import Attachment, ErrorKind, ToolState, Usage
 from agent.store import Message, Speaker
@@ -115,6 +116,7 @@ class Loop:
     system: str
     bounds: Bounds
     retry_pause: float
+    images: Images
 
     async def answer(self, turn_id: str, chat_id: str, equipment: Equipment, out: Output) -> Usage:
         """Answer the chat's last message; `ModelFailed` if that is not to be had, also after asking once more."""
@@ -174,7 +176,8 @@ class _Turn:
         messages = _with_context(past.messages(), self._context)
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
-        completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools)
+        images = self._loop.images.shown(self._chat_id, messages)
+        completion = await self._loop.llm.complete(self._loop.system, messages, self._out.say, tools, images)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
         self._spent.add(completion)
@@ -224,7 +227,7 @@ def _with_context(messages: list[Message], context: str) -> list[Message]:
     newest = max((index for index, each in enumerate(messages) if each.speaker is Speaker.USER), default=None)
     if newest is None or not context:
         return messages
-    question = Message(Speaker.USER, f"{messages[newest].text}\n\n{context}")
+    question = replace(messages[newest], text=f"{messages[newest].text}\n\n{context}")
     return [*messages[:newest], question, *messages[newest + 1 :]]
 
 

@@ -12,15 +12,19 @@ _VISITOR = frozenset(
         "edit_file",
         "list_files",
         "search_files",
+        "send_file",
         "web_search",
         "web_fetch",
         "remember",
         "forget",
     }
 )
-"""In a visitor's own folder and notes: `agent.desk` sees to that."""
+"""In a visitor's own folder and notes: `agent.desk` sees to that. No `generate_image`: it is paid by the owner."""
+
+UNCONFINED = frozenset({"shell", "write_file", "edit_file"})
+"""What lets a model run or write what it likes: without a wall only for an owner who has turned it on."""
 
 
-def may(role: Role, tool: str) -> bool:
-    """Whether this person may use this tool."""
-    return role is Role.OWNER or tool in _VISITOR
+def may(role: Role, tool: str, *, walled: bool = True) -> bool:
+    """Whether this person may use this tool; `walled`: the agent's tools run in a container, apart from all else."""
+    return role is Role.OWNER or (tool in _VISITOR and (walled or tool not in UNCONFINED))

@@ -18,6 +18,8 @@ from typing import Any
 from agent.calls import Call
 from agent.errors import BadSettings
 
+NEWEST_IMAGES = 4
+"""So many of a chat's images go to the model: LibertAI takes no more in a request."""
 KEEP_TURNS_SECONDS = 7 * 24 * 3600
 """How long a client may take to fetch the end of a turn."""
 
@@ -59,9 +61,15 @@ CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEX
 CREATE INDEX IF NOT EXISTS note_by_scope ON note (scope, id);
 CREATE TABLE IF NOT EXISTS summary (chat_id TEXT PRIMARY KEY, up_to INTEGER NOT NULL, text TEXT NOT NULL);
 """
-_MESSAGE = "id, speaker, text, calls, call_id"
+_MESSAGE = "id, speaker, text, calls, call_id, images"
 # Additive only: what an older version wrote is read by a newer one, and the other way round.
-_NEW_COLUMNS = {"message": {"calls": "TEXT NOT NULL DEFAULT ''", "call_id": "TEXT NOT NULL DEFAULT ''"}}
+_NEW_COLUMNS = {
+    "message": {
+        "calls": "TEXT NOT NULL DEFAULT ''",
+        "call_id": "TEXT NOT NULL DEFAULT ''",
+        "images": "TEXT NOT NULL DEFAULT ''",
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +86,15 @@ class StoredTurn:
 class Message:
     """Something that was said in a chat.
 
-    An assistant's may ask for `calls`; then one of the tool's follows for each, with its `call_id`.
+    An assistant's may ask for `calls`; then one of the tool's follows for each, with its `call_id`. A user's may
+    bring `images`: the ids of their files.
     """
 
     speaker: Speaker
     text: str
     calls: tuple[Call, ...] = ()
     call_id: str = ""
+    images: tuple[str, ...] = ()
 
 
 class Store:
@@ -181,11 +191,9 @@ class Store:
     def add_messages(self, turn_id: str, chat_id: str, messages: Sequence[Message]) -> None:
         """Append to a chat's history."""
         self._database.executemany(
-            "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id) VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (chat_id, turn_id, each.speaker.value, each.text, _calls_line(each.calls), each.call_id)
-                for each in messages
-            ],
+            "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id, images) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(chat_id, turn_id, *_columns(each)) for each in messages],
         )
 
     def replace_text(self, number: int, text: str) -> None:
@@ -267,12 +275,24 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
+def _columns(message: Message) -> tuple[str, ...]:
+    return (
+        message.speaker.value,
+        message.text,
+        _calls_line(message.calls),
+        message.call_id,
+        " ".join(message.images),
+    )
+
+
 def _calls_line(calls: Sequence[Call]) -> str:
     return json.dumps([[call.id, call.name, call.arguments] for call in calls]) if calls else ""
 
 
 def _read_message(row: Any) -> tuple[int, Message]:
-    return row[0], Message(_SPEAKERS[row[1]], row[2], _read_calls(row[3]) if row[3] else (), row[4])
+    return row[0], Message(
+        _SPEAKERS[row[1]], row[2], _read_calls(row[3]) if row[3] else (), row[4], tuple(row[5].split())
+    )
 
 
 def _read_calls(line: str) -> tuple[Call, ...]:

@@ -44,6 +44,19 @@ class Equip(Protocol):
         """What is for who speaks in this chat. Tools may talk to the person by `out`."""
 
 
+class Questions(Protocol):
+    """Makes messages of requests, with the files that come with them."""
+
+    def check(self, request: ChatRequest) -> None:
+        """`Refused` if it names a file that is not there."""
+
+    def compose(self, request: ChatRequest) -> Message:
+        """As the history keeps it."""
+
+    def forget(self, chat_id: str) -> None:
+        """Forget the files of a chat."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of turns, in seconds and numbers."""
@@ -146,8 +159,9 @@ class Turn:
 class Turns:
     """Owns every turn from its acceptance to its last event."""
 
-    def __init__(self, store: Store, loop: Loop, equip: Equip, limits: Limits) -> None:
+    def __init__(self, store: Store, loop: Loop, equip: Equip, limits: Limits, questions: Questions) -> None:
         self.draining = False
+        self._questions = questions
         self._equip = equip
         self._store = store
         self._loop = loop
@@ -190,6 +204,7 @@ class Turns:
     async def forget(self, chat_id: str) -> None:
         """Stop all turns of a chat and erase what was said in it."""
         await self._halt_all([self._queues.get(chat_id, deque())], ErrorKind.STOPPED)
+        self._questions.forget(chat_id)
         self._store.forget_chat(chat_id)
         log.info("chat forgotten", chat=chat_id)
 
@@ -205,6 +220,7 @@ class Turns:
 
     def _start(self, request: ChatRequest, turn_id: str) -> EventLog:
         self._refuse_if_draining()
+        self._questions.check(request)
         self._store.add_turn(turn_id, request.chat_id)
         return self._enqueue(request, EventLog(self._store, turn_id))
 
@@ -214,6 +230,7 @@ class Turns:
         if not (request.retry and isinstance(final, Failed) and final.retryable):
             return past
         self._refuse_if_draining()
+        self._questions.check(request)
         self._store.rerun_turn(stored.id, past.last)
         events = EventLog(self._store, stored.id, base=past.last)
         if past.spoke():
@@ -242,7 +259,7 @@ class Turns:
         async with self._slots, asyncio.timeout(self._limits.turn_seconds):
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
-            self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
+            self._store.add_messages(turn.id, turn.chat_id, [self._questions.compose(turn.request)])
             return await self._loop.answer(turn.id, turn.chat_id, self._equip(turn.request, turn), turn)
 
     def _ended(self, turn: Turn, task: asyncio.Task[Usage]) -> None:

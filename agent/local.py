@@ -1,0 +1,133 @@
+"""Runs programs for the workspace where there is no wall: as plain processes of the agent's own user.
+
+Only their time and output are bounded. What they may do, anybody's program of this user may do: that is why the tools
+that let a model run or write things are off here until the owner turns them on.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterable
+from contextlib import suppress
+from pathlib import Path
+
+from agent.sandbox.client import OUTPUT_LIMIT, Output, pieces
+from agent.sandbox.quota import Quota
+from agent.sandbox.wire import Ended, Request, Result
+
+_CHUNK = 65_536
+_LAST_WORDS_SECONDS = 2.0
+"""For output that is still in the pipe; who has left the process group may hold it open for ever."""
+_SIGNALLED = 128
+_PASSED_ON = ("PATH", "LANG", "TZ")
+"""Of the agent's environment; the rest is nobody's business."""
+
+
+class LocalRunner:
+    """A folder of this machine as the workspace."""
+
+    python = sys.executable
+
+    def __init__(self, folder: Path, quota: Quota | None = None) -> None:
+        self._folder = folder
+        self._quota = quota or Quota()
+
+    async def run(self, request: Request, stdin: bytes = b"", limit: int = OUTPUT_LIMIT) -> Output:
+        """Run to its end. What writes more than `limit` bytes is stopped there; cancelling this stops it too."""
+        return await self._run(request, pieces(stdin), limit)
+
+    async def stream_in(self, request: Request, chunks: AsyncIterable[bytes], limit: int = OUTPUT_LIMIT) -> Output:
+        """Run with these chunks as its input, unless the workspace is full. What they raise is raised at the end."""
+        if self._folder.is_dir() and (full := await asyncio.to_thread(self._quota.excess, self._folder)):
+            return Output(b"", truncated=False, result=Result("quota", 1, 0.0, full))
+        return await self._run(request, chunks, limit)
+
+    async def _run(self, request: Request, chunks: AsyncIterable[bytes], limit: int) -> Output:
+        begun = time.monotonic()
+        process = await self._start(request)
+        assert process.stdin  # noqa: S101  PIPE was asked for
+        feeding = asyncio.create_task(_feed(process.stdin, chunks))
+        data = bytearray()
+        reading = asyncio.create_task(_read(process, data, limit + 1))
+        try:
+            ended = await _watch(process, reading, request.seconds)
+            await asyncio.wait({reading}, timeout=_LAST_WORDS_SECONDS)
+        finally:
+            feeding.cancel()
+            reading.cancel()
+            await asyncio.gather(feeding, reading, return_exceptions=True)
+            code = await process.wait()
+        if not feeding.cancelled():
+            feeding.result()
+        text = f"stopped after {request.seconds:.0f} s" if ended == "timeout" else ""
+        return Output(
+            bytes(data[:limit]), len(data) > limit, Result(ended, _code(code), time.monotonic() - begun, text)
+        )
+
+    async def _start(self, request: Request) -> asyncio.subprocess.Process:
+        place = self._folder / request.folder
+        await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
+        return await asyncio.create_subprocess_exec(
+            *request.command,
+            cwd=place,
+            env=self._environment(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return {"LANG": "C.UTF-8"} | passed | {"HOME": str(self._folder), "WORKSPACE": str(self._folder)}
+
+
+async def _watch(process: asyncio.subprocess.Process, reading: "asyncio.Task[bool]", seconds: float) -> Ended:
+    """Until it has ended, has written too much or has had its time; then everything it has started ends too."""
+    exiting = asyncio.ensure_future(process.wait())
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.wait({exiting, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not (reading.done() and reading.result()):
+                await asyncio.wait({exiting})
+    except TimeoutError:
+        return "timeout"
+    else:
+        return "exit"
+    finally:
+        _end_all(process)
+        await asyncio.wait({exiting})
+
+
+def _end_all(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _feed(pipe: asyncio.StreamWriter, chunks: AsyncIterable[bytes]) -> None:
+    try:
+        async for chunk in chunks:
+            pipe.write(chunk)
+            with suppress(ConnectionError):  # a program need not read all of its input
+                await pipe.drain()
+                continue
+            return
+    finally:
+        pipe.close()
+
+
+async def _read(process: asyncio.subprocess.Process, data: bytearray, limit: int) -> bool:
+    """Collect its output; whether that was too much."""
+    assert process.stdout  # noqa: S101  PIPE was asked for
+    while len(data) < limit:
+        chunk = await process.stdout.read(_CHUNK)
+        if not chunk:
+            return False
+        data += chunk
+    return True
+
+
+def _code(code: int) -> int:
+    return code if code >= 0 else _SIGNALLED - code
