@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -123,6 +124,8 @@ class Llm:
         import httpx2  # noqa: PLC0415 - slow, and comes with openai
         import openai  # noqa: PLC0415 - a second of CPU
 
+        # aiohttp's, at more than 1 MB. Images are; copying four of the largest to the socket takes some 10 ms.
+        warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
         return openai.AsyncOpenAI(
             base_url=self._base_url,
             api_key=self._api_key.get_secret_value(),
