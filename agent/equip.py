@@ -63,7 +63,7 @@ def has_wall() -> bool:
 
 def runner(settings: Settings) -> Runner:
     """What runs programs in the workspace."""
-    return Sandbox() if has_wall() else LocalRunner(settings.agent_data.absolute() / "workspace")
+    return Sandbox(SOCKET) if has_wall() else LocalRunner(settings.agent_data.absolute() / "workspace")
 
 
 def _context(request: ChatRequest, memory: Memory) -> str:

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -135,8 +136,18 @@ class ChatFiles:
         return file.path if file else ""
 
     async def _put(self, path: str, replaces: str, inflow: "_Inflow") -> str:
-        written = json.loads(await self.workspace.give(inflow.frames(), path=path, replaces=replaces))
+        place = {"path": path, "replaces": replaces, "upload": uuid4().hex}
+        try:
+            written = json.loads(await self.workspace.give(inflow.frames(), **place))
+        except ToolFailed:
+            await self._discard(replaces or path, place["upload"])
+            raise
         return str(written["path"])
+
+    async def _discard(self, path: str, upload: str) -> None:
+        """Remove what is left of a file whose program was killed, for its time or for the quota."""
+        with suppress(ToolFailed):  # why the file did not arrive is what its sender should hear
+            await self.workspace.do("discard", path=path, upload=upload)
 
     def _keep_received(self, file_id: str, name: str, path: str, media_type: str, inflow: "_Inflow") -> Attachment:
         # Whatever lay here before was removed by a tool; its id must not come to mean this file.

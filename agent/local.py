@@ -9,15 +9,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterable
-from contextlib import suppress
+from collections.abc import AsyncIterable, Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from agent.sandbox.client import OUTPUT_LIMIT, Output, pieces
+from agent.sandbox.client import OUTPUT_LIMIT, Output, pieces, read_pipe, write_pipe
 from agent.sandbox.quota import Quota
 from agent.sandbox.wire import Ended, Request, Result
 
-_CHUNK = 65_536
 _LAST_WORDS_SECONDS = 2.0
 """For output that is still in the pipe; who has left the process group may hold it open for ever."""
 _SIGNALLED = 128
@@ -46,51 +45,63 @@ class LocalRunner:
 
     async def _run(self, request: Request, chunks: AsyncIterable[bytes], limit: int) -> Output:
         begun = time.monotonic()
-        process = await self._start(request)
-        assert process.stdin  # noqa: S101  PIPE was asked for
-        feeding = asyncio.create_task(_feed(process.stdin, chunks))
+        process, feed, listen = await self._start(request)
         data = bytearray()
-        reading = asyncio.create_task(_read(process, data, limit + 1))
+        feeding = asyncio.create_task(write_pipe(feed, chunks))
+        reading = asyncio.create_task(read_pipe(listen, data, limit + 1))
         try:
-            ended = await _watch(process, reading, request.seconds)
+            ended = await _watch(process, reading, lambda: len(data) > limit, request.seconds)
             await asyncio.wait({reading}, timeout=_LAST_WORDS_SECONDS)
         finally:
             feeding.cancel()
             reading.cancel()
             await asyncio.gather(feeding, reading, return_exceptions=True)
-            code = await process.wait()
         if not feeding.cancelled():
             feeding.result()
         text = f"stopped after {request.seconds:.0f} s" if ended == "timeout" else ""
-        return Output(
-            bytes(data[:limit]), len(data) > limit, Result(ended, _code(code), time.monotonic() - begun, text)
-        )
+        result = Result(ended, _code(await process.wait()), time.monotonic() - begun, text)
+        return Output(bytes(data[:limit]), len(data) > limit, result)
 
-    async def _start(self, request: Request) -> asyncio.subprocess.Process:
+    async def _start(self, request: Request) -> tuple[asyncio.subprocess.Process, int, int]:
+        """The program, and our ends of its input and its output.
+
+        Pipes of our own: those of asyncio's processes stay open for as long as anybody holds them.
+        """
         place = self._folder / request.folder
         await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
-        return await asyncio.create_subprocess_exec(
-            *request.command,
-            cwd=place,
-            env=self._environment(),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with ExitStack() as far, ExitStack() as near:
+            stdin, feed = os.pipe()
+            far.callback(os.close, stdin)
+            near.callback(os.close, feed)
+            listen, output = os.pipe()
+            far.callback(os.close, output)
+            near.callback(os.close, listen)
+            process = await asyncio.create_subprocess_exec(
+                *request.command,
+                cwd=place,
+                env=self._environment(),
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            near.pop_all()
+        return process, feed, listen
 
     def _environment(self) -> dict[str, str]:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return {"LANG": "C.UTF-8"} | passed | {"HOME": str(self._folder), "WORKSPACE": str(self._folder)}
 
 
-async def _watch(process: asyncio.subprocess.Process, reading: "asyncio.Task[bool]", seconds: float) -> Ended:
+async def _watch(
+    process: asyncio.subprocess.Process, reading: "asyncio.Task[None]", is_too_much: Callable[[], bool], seconds: float
+) -> Ended:
     """Until it has ended, has written too much or has had its time; then everything it has started ends too."""
     exiting = asyncio.ensure_future(process.wait())
     try:
         async with asyncio.timeout(seconds):
             await asyncio.wait({exiting, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not (reading.done() and reading.result()):
+            if not is_too_much():
                 await asyncio.wait({exiting})
     except TimeoutError:
         return "timeout"
@@ -104,29 +115,6 @@ async def _watch(process: asyncio.subprocess.Process, reading: "asyncio.Task[boo
 def _end_all(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-async def _feed(pipe: asyncio.StreamWriter, chunks: AsyncIterable[bytes]) -> None:
-    try:
-        async for chunk in chunks:
-            pipe.write(chunk)
-            with suppress(ConnectionError):  # a program need not read all of its input
-                await pipe.drain()
-                continue
-            return
-    finally:
-        pipe.close()
-
-
-async def _read(process: asyncio.subprocess.Process, data: bytearray, limit: int) -> bool:
-    """Collect its output; whether that was too much."""
-    assert process.stdout  # noqa: S101  PIPE was asked for
-    while len(data) < limit:
-        chunk = await process.stdout.read(_CHUNK)
-        if not chunk:
-            return False
-        data += chunk
-    return True
 
 
 def _code(code: int) -> int:

@@ -49,9 +49,10 @@ class Sandbox:
             connection.settimeout(0)
             await loop.sock_connect(connection, str(self._path))
             feed, listen = _hand_over(connection, request)
-            feeding = asyncio.create_task(_write(feed, chunks))
+            feeding = asyncio.create_task(write_pipe(feed, chunks))
             try:
-                data = await _read(listen, limit + 1)
+                data = bytearray()
+                await read_pipe(listen, data, limit + 1)
                 if len(data) > limit:
                     connection.shutdown(socket.SHUT_WR)
                 packet = await loop.sock_recv(connection, wire.MAX_PACKET)
@@ -62,7 +63,7 @@ class Sandbox:
             feeding.result()
         if not packet:
             raise ConnectionResetError("the tool launcher broke off the call")
-        return Output(data[:limit], len(data) > limit, wire.to_result(packet))
+        return Output(bytes(data[:limit]), len(data) > limit, wire.to_result(packet))
 
 
 def _hand_over(connection: socket.socket, request: Request) -> tuple[int, int]:
@@ -85,7 +86,8 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + _CHUNK]
 
 
-async def _write(pipe: int, chunks: AsyncIterable[bytes]) -> None:
+async def write_pipe(pipe: int, chunks: AsyncIterable[bytes]) -> None:
+    """Write them all, or until nobody reads any more; the pipe is closed then."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(pipe, "wb", 0))
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
@@ -100,14 +102,13 @@ async def _write(pipe: int, chunks: AsyncIterable[bytes]) -> None:
         writer.close()
 
 
-async def _read(pipe: int, limit: int) -> bytes:
+async def read_pipe(pipe: int, data: bytearray, limit: int) -> None:
+    """Add to `data` what comes, to its end or until there is so much; the pipe is closed then."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0))
-    data = bytearray()
     try:
         while len(data) < limit and (chunk := await reader.read(_CHUNK)):
             data += chunk
     finally:
         transport.close()
-    return bytes(data[:limit])

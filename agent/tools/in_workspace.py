@@ -238,7 +238,7 @@ def piece(root: Path, path: str, start: int, count: int, version: str) -> bytes:
         return json.dumps({"size": status.st_size, "version": found}).encode() + b"\n" + file.read(count)
 
 
-def receive(root: Path, path: str, replaces: str) -> str:
+def receive(root: Path, path: str, replaces: str, upload: str) -> str:
     """Put what follows on standard input into a new file of this name, or one like it; or in the place of an old one.
 
     Nothing is left behind if the input ends too early or there is no room.
@@ -247,7 +247,7 @@ def receive(root: Path, path: str, replaces: str) -> str:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         sweep(place.parent)
-        new = place.with_name(f"{UPLOAD}{os.urandom(8).hex()}")
+        new = place.with_name(f"{UPLOAD}{upload}")
         try:
             size = fill(new)
             if not replaces or place.is_dir():
@@ -262,8 +262,14 @@ def receive(root: Path, path: str, replaces: str) -> str:
     return json.dumps({"path": below(root, place), "size": size})
 
 
+def discard(root: Path, path: str, upload: str) -> str:
+    """Remove what `receive` has left behind because it was killed."""
+    inside(root, path).with_name(f"{UPLOAD}{upload}").unlink(missing_ok=True)
+    return ""
+
+
 def sweep(folder: Path) -> None:
-    """Remove what uploads have left behind that were killed."""
+    """Remove what older uploads have left behind, that were killed together with the agent."""
     for entry in os.scandir(folder):
         if entry.name.startswith(UPLOAD):
             with suppress(OSError):
@@ -305,6 +311,7 @@ OPERATIONS: dict[str, Any] = {
     "stat": stat_,
     "piece": piece,
     "receive": receive,
+    "discard": discard,
 }
 
 
