@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from agent import files as files_module
@@ -333,3 +334,16 @@ async def test_wall_that_is_out_of_reach_is_told(agents, monkeypatch, tmp_path):
     response = await put(client)
     assert (response.status_code, response.json()["kind"]) == (503, "unavailable")
     assert "Traceback" not in json.dumps(response.json())
+
+
+async def test_file_that_changes_while_it_is_fetched_is_cut_off_and_not_mixed(client, workspace):
+    await received(client, b"a" * 40_000_000)
+
+    async def fetch():
+        async with client.http.stream("GET", "/files/c1/f1") as response:
+            async for chunk in response.aiter_bytes():
+                assert b"b" not in chunk
+                (workspace / "received/report.pdf").write_bytes(b"b" * 40_000_000)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        await fetch()
