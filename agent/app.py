@@ -19,15 +19,19 @@ from agent.compaction import Compactor
 from agent.completions.chats import Chats
 from agent.config import Live
 from agent.delegate import Delegates
-from agent.equip import Outfitter
+from agent.equip import Outfitter, has_wall, runner
 from agent.errors import HINTS, Refused
+from agent.files import Files
 from agent.history import History
+from agent.images import Images
 from agent.llm import Llm, Server
 from agent.loop import Bounds, Loop
-from agent.prompt import system_prompt
+from agent.prompt import UNWALLED, system_prompt
 from agent.protocol import ErrorKind, Refusal
+from agent.questions import Questions
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import config, configure, health, usage
+from agent.routes.files import download, upload
 from agent.routes.openai import complete, model, models
 from agent.routes.outbox import acknowledge, outbox, tick
 from agent.routes.tasks import stop_task, tasks
@@ -52,11 +56,20 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
     store = Store(settings.agent_data)
     live, ledger = Live(settings, store), Ledger(store)
     server = Server(base_url=str(settings.llm_base_url), api_key=settings.llm_api_key)
-    loop = partial(_loop, live, store, server)
+    files = Files(store, runner(settings), Images(store, vision=lambda: live.settings().agent_vision))
+    loop = partial(_loop, live, store, server, files.images)
     agenda = Agenda.of(store, heartbeat_minutes=settings.agent_heartbeat_minutes, clock=clock)
     delegates = Delegates(loop)
-    outfitter = Outfitter.of(settings, store, live, agenda, delegates)
-    turns = Turns(store, loop, outfitter, _limits(settings), ledger=ledger, next_due=agenda.next_due)
+    outfitter = Outfitter.of(settings, store, live, agenda, delegates, files)
+    turns = Turns(
+        store,
+        loop,
+        outfitter,
+        _limits(settings),
+        questions=Questions(files, tools=lambda: live.settings().agent_tools),
+        ledger=ledger,
+        next_due=agenda.next_due,
+    )
     ticker = Ticker(agenda, turns)
     chats = Chats(turns, store)
     key = Key(settings.agent_secret)
@@ -78,6 +91,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
     rooms = Litestar(
         [
             *(chat, stop, forget, tasks, stop_task),
+            *(upload, download),
             *(health, config, configure, usage),
             *(tick, outbox, acknowledge),
             *(complete, models, model),
@@ -90,6 +104,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "key": Provide(lambda: key, sync_to_thread=False),
             "delegates": Provide(lambda: delegates, sync_to_thread=False),
+            "files": Provide(lambda: files, sync_to_thread=False),
             "server": Provide(lambda: server, sync_to_thread=False),
             "live": Provide(lambda: live, sync_to_thread=False),
             "chats": Provide(lambda: chats, sync_to_thread=False),
@@ -102,7 +117,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
     return Agent(Door(rooms, key), turns, agenda)
 
 
-def _loop(live: Live, store: Store, server: Server) -> Loop:
+def _loop(live: Live, store: Store, server: Server, images: Images) -> Loop:
     """As a turn that begins now needs it: its configuration does not change while it runs."""
     settings = live.settings()
     llm = Llm(server, settings.agent_model, settings.agent_max_tokens)
@@ -110,9 +125,15 @@ def _loop(live: Live, store: Store, server: Server) -> Loop:
         llm=llm,
         compactor=Compactor(llm, History(store, settings.agent_history_messages), settings.agent_context_tokens),
         bounds=Bounds(rounds=settings.agent_rounds, tokens=settings.agent_turn_tokens),
-        system=system_prompt(name=settings.agent_name, job=settings.agent_job),
+        system=system_prompt(name=settings.agent_name, job=settings.agent_job, limits=_unwalled(settings)),
+        images=images,
         retry_pause=settings.agent_retry_pause_seconds,
     )
+
+
+def _unwalled(settings: Settings) -> str:
+    is_told = settings.agent_tools and not settings.agent_unconfined_tools and not has_wall()
+    return UNWALLED if is_told else ""
 
 
 def _limits(settings: Settings) -> Limits:

@@ -13,10 +13,10 @@ from typing import Any
 
 from agent import log, own_files
 from agent.own_files import AGENTS, AGENTS_CHARS, MEMORY, MEMORY_CHARS, SKILL, SKILL_CHARS, SKILLS
-from agent.sandbox.client import Sandbox
 from agent.sandbox.wire import BadRequest, Request
 from agent.skills import BadSkill, Skill, builtin, index, read_skill
 from agent.toolbox import ToolFailed
+from agent.workspace import Runner
 
 _SCRIPT = resources.files("agent").joinpath("own_files.py").read_text()
 _SECONDS = 5.0
@@ -58,9 +58,9 @@ class Guidance:
 class Guide:
     """Reads the files when they may have changed: behind the wall, or in `folder` where there is none."""
 
-    def __init__(self, sandbox: Sandbox | None = None, folder: Path | None = None) -> None:
+    def __init__(self, runner: Runner | None = None, folder: Path | None = None) -> None:
         """With neither there are no files."""
-        self._sandbox = sandbox
+        self._runner = runner
         self._folder = folder
         self._seen: object = None
         self._known = Guidance()
@@ -108,15 +108,15 @@ class Guide:
             folder, names = self._folder, own_files.skill_names(self._folder)
             paths = [AGENTS, MEMORY, *(f"{SKILLS}/{name}/{SKILL}" for name in names)]
             return [(path, own_files.look(folder, path)) for path in paths]
-        return self._sandbox.changes if self._sandbox else None
+        return self._runner.changes if self._runner else None
 
     async def _ask(self, *skill: str) -> dict[str, Any]:
         if self._folder:
             return own_files.skill(self._folder, *skill) if skill else own_files.survey(self._folder)
-        if self._sandbox is None:
+        if self._runner is None:
             return {}
         request = Request(["python3", "-I", "-S", "-c", _SCRIPT, *skill], seconds=_SECONDS)
-        output = await self._sandbox.run(request, limit=_MAX_BYTES, reads_only=True)
+        output = await self._runner.run(request, limit=_MAX_BYTES, reads_only=True)
         if output.result.code:
             raise ValueError(output.result.text or output.data.decode(errors="replace")[-200:])
         return dict(json.loads(output.data))

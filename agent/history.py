@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from agent import asides
-from agent.store import NOTHING, Aside, Message, Speaker, Store
+from agent.store import NEWEST_IMAGES, NOTHING, Aside, Message, Speaker, Store
 
+IMAGE_TOKENS = 1_000
 CHARS_PER_TOKEN = 3
 """On the safe side for most languages: English has about four, and four was seen to overflow."""
 NO_RESULT = "There is no result: this call was interrupted."
@@ -83,7 +84,11 @@ def _within(row: Row, scope: str) -> Row:
 
 def tokens(messages: Iterable[Message]) -> int:
     """Estimate, rather too high."""
-    return sum(_chars(message) for message in messages) // CHARS_PER_TOKEN
+    chars = images = 0
+    for message in messages:
+        chars += _chars(message)
+        images += len(message.images)
+    return chars // CHARS_PER_TOKEN + IMAGE_TOKENS * min(images, NEWEST_IMAGES)
 
 
 def _chars(message: Message) -> int:
@@ -129,6 +134,8 @@ def _append(repaired: list[Message], message: Message) -> None:
     if last and last.speaker is Speaker.TOOL and message.speaker is Speaker.USER:
         repaired.append(Message(Speaker.ASSISTANT, STOPPED))
     if last and last.speaker is message.speaker and not last.calls:
-        repaired[-1] = replace(message, text=f"{last.text}\n\n{message.text}".rstrip())
+        repaired[-1] = replace(
+            message, text=f"{last.text}\n\n{message.text}".rstrip(), images=last.images + message.images
+        )
     else:
         repaired.append(message)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Sequence
+import warnings
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +34,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 300
 """LibertAI sends nothing while it reads a long prompt."""
 _MAX_STRAY_BYTES = 1_000_000
+_NO_IMAGES: Mapping[str, str] = MappingProxyType({})
+_HIDDEN = "\n[Images of this message that you are not shown any more: {count}.]"
 
 # libertai-api's reasons of a 403; each means that the account cannot pay for this call.
 _ALLOWANCE_CODES = frozenset(
@@ -90,6 +94,8 @@ class Server:
         import httpx2  # noqa: PLC0415 - slow, and comes with openai
         import openai  # noqa: PLC0415 - a second of CPU
 
+        # aiohttp's, at more than 1 MB. Images are; copying four of the largest to the socket takes some 10 ms.
+        warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
         # openai's own aiohttp transport: 40 % less CPU per turn than its default, most of it in reading chunks.
         http = openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=1000, keepalive_expiry=30))
         key = self._api_key.get_secret_value()
@@ -117,22 +123,28 @@ class Llm:
         messages: list[Message],
         say: Callable[[str], None],
         tools: Sequence[dict[str, Any]] = (),
+        images: Mapping[str, str] = _NO_IMAGES,
     ) -> Completion:
-        """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well."""
+        """Ask for the next message and say its visible text piece by piece; `ModelFailed` if it does not end well.
+
+        `images` are the data: URLs of those images of the messages that the model is shown, by their ids.
+        """
         client = await asyncio.shield(self._server.connect())
         reading = _Reading(say, tools, {call.id for message in messages for call in message.calls})
         try:
-            async with _facts(), client.post(self._body(system, messages, tools)) as response:
+            async with _facts(), client.post(self._body(system, messages, tools, images)) as response:
                 async for chunk in _chunks(response):
                     reading.feed(chunk)
             return reading.end()
         finally:  # also an answer that is of no use was paid for
             reading.count(meter())
 
-    def _body(self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]]) -> bytes:
+    def _body(
+        self, system: str, messages: list[Message], tools: Sequence[dict[str, Any]], images: Mapping[str, str]
+    ) -> bytes:
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": "system", "content": system}, *map(_on_the_wire, messages)],
+            "messages": [{"role": "system", "content": system}, *(_on_the_wire(each, images) for each in messages)],
             "stream": True,
             "max_tokens": self._max_tokens,
             "stream_options": {"include_usage": True},
@@ -174,9 +186,10 @@ def _chunks(response: httpx2.Response) -> AsyncIterable[bytes]:
     return stream
 
 
-def _on_the_wire(message: Message) -> dict[str, Any]:
+def _on_the_wire(message: Message, images: Mapping[str, str]) -> dict[str, Any]:
     # Content is "" and never null beside tool calls: some chat templates print null as "None".
-    said: dict[str, Any] = {"role": message.speaker.value, "content": message.text}
+    content = _with_images(message, images) if message.images else message.text
+    said: dict[str, Any] = {"role": message.speaker.value, "content": content}
     if message.calls:
         said["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -185,6 +198,15 @@ def _on_the_wire(message: Message) -> dict[str, Any]:
     if message.call_id:
         said["tool_call_id"] = message.call_id
     return said
+
+
+def _with_images(message: Message, images: Mapping[str, str]) -> str | list[dict[str, Any]]:
+    urls = [images[file_id] for file_id in message.images if file_id in images]
+    hidden = len(message.images) - len(urls)
+    text = message.text + (_HIDDEN.format(count=hidden) if hidden else "")
+    if not urls:
+        return text
+    return [{"type": "text", "text": text}, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
 
 
 @asynccontextmanager

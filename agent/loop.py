@@ -12,6 +12,7 @@ from agent.calls import Call, read_json, replayable
 from agent.compaction import Compactor, Frame
 from agent.errors import ModelFailed
 from agent.history import Past, valid
+from agent.images import Images
 from agent.llm import Completion, Llm
 from agent.protocol import Attachment, ErrorKind, ToolState
 from agent.store import Aside, Message, Speaker
@@ -93,6 +94,7 @@ class Loop:
     system: str
     bounds: Bounds
     retry_pause: float
+    images: Images
 
     async def answer(self, turn_id: str, chat_id: str, equipment: Equipment, out: Output) -> None:
         """Answer the chat's last message; `ModelFailed` if that is not to be had, also after asking once more."""
@@ -158,7 +160,8 @@ class _Turn:
         messages = past.messages()
         if last_words:
             messages = valid([*messages, Message(Speaker.USER, last_words)])
-        completion = await self._loop.llm.complete(self._system, messages, self._out.say, tools)
+        images = self._loop.images.shown(self._chat_id, messages)
+        completion = await self._loop.llm.complete(self._system, messages, self._out.say, tools, images)
         if not (self._out.text.strip() or (completion.calls and not last_words)):
             raise ModelFailed(ErrorKind.BAD_REPLY, f"no text, finish_reason {completion.finish_reason!r}")
         if completion.spoilt and not completion.calls and not self._retried:

@@ -14,6 +14,7 @@ _VISITOR = frozenset(
         "edit_file",
         "list_files",
         "search_files",
+        "send_file",
         "web_search",
         "web_fetch",
         "remember",
@@ -26,7 +27,10 @@ _VISITOR = frozenset(
         "load_skill",
     }
 )
-"""In a visitor's own folder and notes: `agent.desk` sees to that."""
+"""In a visitor's own folder and notes: `agent.desk` sees to that. No `generate_image`: it is paid by the owner."""
+
+UNCONFINED = frozenset({"shell", "write_file", "edit_file"})
+"""What lets a model run or write what it likes: without a wall only for an owner who has turned it on."""
 
 _OF_THE_TURN = frozenset({"ask", "delegate", "send_file", "remind", "reminders", "cancel_reminder"})
 """They speak with the person, or decide what happens later: not for a part of the work to do."""
@@ -43,11 +47,11 @@ class ReminderBounds:
 REMINDERS = {Role.OWNER: ReminderBounds(50, 5 * 60), Role.VISITOR: ReminderBounds(10, 60 * 60)}
 
 
-def may(role: Role, tool: str) -> bool:
-    """Whether this person may use this tool."""
-    return role is Role.OWNER or tool in _VISITOR
+def may(role: Role, tool: str, *, walled: bool = True) -> bool:
+    """Whether this person may use this tool; `walled`: the agent's tools run in a container, apart from all else."""
+    return role is Role.OWNER or (tool in _VISITOR and (walled or tool not in UNCONFINED))
 
 
-def may_alone(role: Role, tool: str) -> bool:
+def may_alone(role: Role, tool: str, *, walled: bool = True) -> bool:
     """Whether a sub-agent that works for this person may use this tool."""
-    return may(role, tool) and tool not in _OF_THE_TURN
+    return may(role, tool, walled=walled) and tool not in _OF_THE_TURN

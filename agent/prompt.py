@@ -7,6 +7,13 @@ _RULES = (
 )
 
 
-def system_prompt(*, name: str, job: str) -> str:
-    """Compose the prompt of an agent."""
-    return f"You are {name}.\n\n{job}\n\n{_RULES}"
+UNWALLED = (
+    "You cannot run commands or write files here: this agent runs without a container. Its owner can turn that on "
+    "by starting it in a container (ENGINE=docker), or, where they trust you with all that is theirs on this machine, "
+    "with AGENT_UNCONFINED_TOOLS=true. When asked for such a thing, say so."
+)
+
+
+def system_prompt(*, name: str, job: str, limits: str = "") -> str:
+    """Compose the prompt of an agent; `limits` says what it cannot do where it runs."""
+    return "\n\n".join(part for part in (f"You are {name}.", job, _RULES, limits) if part)

@@ -21,6 +21,7 @@ from agent.errors import BadSettings
 
 _BREAKING = {"Cc", "Zl", "Zp"}
 _LIBERTAI = "://api.libertai.io/"
+_IMAGE_MODEL = "z-image-turbo"
 _MAX_JOB_BYTES = 120_000
 _SECRETS = ("AGENT_SECRET", "LLM_API_KEY")
 
@@ -80,6 +81,12 @@ class Settings(BaseModel):
     # Of what stands here; what was changed by a call with a higher one is stronger.
     agent_config_version: int = Field(default=0, ge=0)
     agent_tools: bool = True
+    # Whether the model can see images.
+    agent_vision: bool = False
+    # Makes images; with LibertAI there is one without saying.
+    agent_image_model: str = ""
+    # Where there is no container around it: let the owner's model run commands and write files all the same.
+    agent_unconfined_tools: bool = False
     # LibertAI's search service; without it, and with another model server, there are no tools for the web.
     agent_web_url: str = ""
     agent_history_messages: int = Field(default=400, ge=1, le=10_000)
@@ -103,6 +110,11 @@ class Settings(BaseModel):
         """Base URL of the search service, empty if there is none."""
         base = str(self.llm_base_url)
         return self.agent_web_url or (base.removesuffix("/").removesuffix("/v1") if _LIBERTAI in base else "")
+
+    @property
+    def image_model(self) -> str:
+        """What makes images at `llm_base_url`, empty if nothing does."""
+        return self.agent_image_model or (_IMAGE_MODEL if _LIBERTAI in str(self.llm_base_url) else "")
 
 
 def read_settings() -> Settings:

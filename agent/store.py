@@ -20,6 +20,8 @@ from msgspec import Struct
 from agent.calls import Call
 from agent.errors import BadSettings
 
+NEWEST_IMAGES = 4
+"""So many of a chat's images go to the model: LibertAI takes no more in a request."""
 KEEP_TURNS_SECONDS = 7 * 24 * 3600
 """How long a client may take to fetch the end of a turn."""
 
@@ -62,9 +64,9 @@ CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEX
 CREATE INDEX IF NOT EXISTS note_by_scope ON note (scope, id);
 CREATE TABLE IF NOT EXISTS summary (chat_id TEXT PRIMARY KEY, up_to INTEGER NOT NULL, text TEXT NOT NULL);
 """
-_MESSAGE = "id, speaker, text, calls, call_id, aside"
+_MESSAGE = "id, speaker, text, calls, call_id, aside, images"
 # Additive only: what an older version wrote is read by a newer one, and the other way round.
-_NEW_COLUMNS = {"message": dict.fromkeys(("calls", "call_id", "aside"), "TEXT NOT NULL DEFAULT ''")}
+_NEW_COLUMNS = {"message": dict.fromkeys(("calls", "call_id", "aside", "images"), "TEXT NOT NULL DEFAULT ''")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ NOTHING = Aside()
 class Message(Struct, frozen=True):  # is made in a third of the time of a frozen dataclass, a hundred for each turn
     """Something that was said in a chat.
 
-    An assistant's may ask for `calls`; then one of the tool's follows for each, with its `call_id`.
-    A user's has an `aside` once it was sent.
+    An assistant's may ask for `calls`; then one of the tool's follows for each, with its `call_id`. A user's has an
+    `aside` once it was sent, and may bring `images`: the ids of their files.
     """
 
     speaker: Speaker
@@ -103,6 +105,7 @@ class Message(Struct, frozen=True):  # is made in a third of the time of a froze
     calls: tuple[Call, ...] = ()
     call_id: str = ""
     aside: Aside | None = None
+    images: tuple[str, ...] = ()
 
 
 class Store:
@@ -200,11 +203,9 @@ class Store:
     def add_messages(self, turn_id: str, chat_id: str, messages: Sequence[Message]) -> None:
         """Append to a chat's history."""
         self._database.executemany(
-            "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id) VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (chat_id, turn_id, each.speaker.value, each.text, _calls_line(each.calls), each.call_id)
-                for each in messages
-            ],
+            "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id, images) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(chat_id, turn_id, *_columns(each)) for each in messages],
         )
 
     def replace_text(self, number: int, text: str) -> None:
@@ -292,16 +293,26 @@ def _open(path: Path | str) -> sqlite3.Connection:
     return database
 
 
+def _columns(message: Message) -> tuple[str, ...]:
+    return (
+        message.speaker.value,
+        message.text,
+        _calls_line(message.calls),
+        message.call_id,
+        " ".join(message.images),
+    )
+
+
 def _calls_line(calls: Sequence[Call]) -> str:
     return json.dumps([[call.id, call.name, call.arguments] for call in calls]) if calls else ""
 
 
 def _read_message(row: Any) -> tuple[int, Message]:
-    number, speaker, text, calls, call_id, aside = row
-    if not (calls or call_id or aside):
+    number, speaker, text, calls, call_id, aside, images = row
+    if not (calls or call_id or aside or images):
         return number, Message(_SPEAKERS[speaker], text)
     told = Aside(*json.loads(aside)) if aside else None
-    return number, Message(_SPEAKERS[speaker], text, _read_calls(calls), call_id, told)
+    return number, Message(_SPEAKERS[speaker], text, _read_calls(calls), call_id, told, tuple(images.split()))
 
 
 def _read_calls(line: str) -> tuple[Call, ...]:

@@ -45,6 +45,19 @@ class Equip(Protocol):
         """What is for who speaks in this chat. Tools may talk to the person by `out`."""
 
 
+class Questions(Protocol):
+    """Makes messages of requests, with the files that come with them."""
+
+    def check(self, request: ChatRequest) -> None:
+        """`Refused` if it names a file that is not there."""
+
+    def compose(self, request: ChatRequest) -> Message:
+        """As the history keeps it."""
+
+    def forget(self, chat_id: str) -> None:
+        """Forget the files of a chat."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of turns, in seconds and numbers."""
@@ -161,11 +174,13 @@ class Turns:
         equip: Equip,
         limits: Limits,
         *,
+        questions: Questions,
         ledger: Ledger,
         next_due: Callable[[], float | None],
     ) -> None:
         """`loop` is asked for by each turn that begins; `next_due` says when the control plane shall call."""
         self.draining = False
+        self._questions = questions
         self._ledger = ledger
         self._equip = equip
         self._store = store
@@ -223,6 +238,7 @@ class Turns:
     async def forget(self, chat_id: str) -> None:
         """Stop all turns of a chat and erase what was said in it."""
         await self._halt_all([self._queues.get(chat_id, deque())], ErrorKind.STOPPED)
+        self._questions.forget(chat_id)
         self._store.forget_chat(chat_id)
         log.info("chat forgotten", chat=chat_id)
 
@@ -238,6 +254,7 @@ class Turns:
 
     def _start(self, request: ChatRequest, turn_id: str, is_silent: Callable[[str], bool] | None) -> EventLog:
         self._refuse_if_draining()
+        self._questions.check(request)
         self._store.add_turn(turn_id, request.chat_id)
         return self._enqueue(request, EventLog(self._store, turn_id), is_silent)
 
@@ -247,6 +264,7 @@ class Turns:
         if not (request.retry and isinstance(final, Failed) and final.retryable):
             return past
         self._refuse_if_draining()
+        self._questions.check(request)
         self._store.rerun_turn(stored.id, past.last)
         events = EventLog(self._store, stored.id, base=past.last)
         if past.spoke():
@@ -280,7 +298,7 @@ class Turns:
             metered(turn.spent)
             # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
             self._store.drop_messages(turn.id)
-            self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.USER, turn.request.message)])
+            self._store.add_messages(turn.id, turn.chat_id, [self._questions.compose(turn.request)])
             equipment = await self._equip(turn.request, turn)
             await self._loop().answer(turn.id, turn.chat_id, equipment, turn)
 

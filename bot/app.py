@@ -215,7 +215,7 @@ def make_people(settings: Settings, database: Database, vault: Vault, http: http
 def make_engine(settings: Settings) -> Engine:
     """What runs agents on machines."""
     if settings.engine is EngineName.PROCESS:
-        return ProcessEngine()
+        return ProcessEngine(unconfined_tools=settings.agent_unconfined_tools)
     # Here, because with the process engine nobody needs it: 0.3 s and 23 MB.
     from bot.machines.docker import DockerEngine  # noqa: PLC0415
 

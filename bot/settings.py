@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     """Whether agents have tools. None: if their model can call any, as far as the catalogue knows it; else if it is
     LibertAI's. True: also with models that the catalogue does not know."""
 
+    agent_unconfined_tools: bool = False
+    """With the process engine, where nothing confines agents: let them run commands and write files for their owners,
+    as the user that the bot runs as."""
+
     http_port: int = Field(default=0, ge=0, le=65_535)
     """Of the bot's own HTTP door (`/health`); 0: it has none."""
     http_host: str = "127.0.0.1"

@@ -29,10 +29,11 @@ USERNAME = "baal_demo_bot"
 class Demo:
     """The processes of one demo, ended in the opposite order."""
 
-    def __init__(self, stack: AsyncExitStack, *, model: str, port: int) -> None:
+    def __init__(self, stack: AsyncExitStack, *, model: str, port: int, tools: bool = False) -> None:
         self._stack = stack
         self._wanted_model = model
         self._port = port
+        self._tools = tools
 
     async def start(self) -> str:
         """Start everything; the URL of the chat page."""
@@ -40,7 +41,7 @@ class Demo:
         telegram = await self._spawn("tests.fakes.telegram", "--token", TOKEN, "--username", USERNAME, port=self._port)
         libertai = await self._spawn("tests.fakes.libertai", "--key", SCRIPTED_KEY)
         model = await self._model(libertai)
-        print(f"Model: {model.words}", flush=True)
+        print(f"Model: {model.words}\nTools: {_words(model, unconfined=self._tools)}", flush=True)
         self._stack.push_async_callback(self._end_agents)
         keeper = asyncio.create_task(self._keep_bot(self._environment(telegram, libertai, model)))
         self._stack.push_async_callback(_cancel, keeper)
@@ -70,6 +71,7 @@ class Demo:
             "AGENT_CONTEXT_TOKENS": str(model.context_tokens),
             "AGENT_MAX_TOKENS": str(model.max_tokens),
             "AGENT_TOOLS": str(model.tools).lower(),
+            "AGENT_UNCONFINED_TOOLS": str(self._tools).lower(),
         }
         if not is_libertai:
             settings |= {"LIBERTAI_GATEWAY": libertai, "LIBERTAI_ACCOUNT": libertai, "MODEL_PRICES_URL": ""}
@@ -99,6 +101,14 @@ class Demo:
         return await start_server(self._stack, module, "--port", str(port), *arguments, log=log)
 
 
+def _words(model: Model, *, unconfined: bool) -> str:
+    if not model.tools:
+        return "none, this model cannot call any."
+    if unconfined:
+        return "all. Agents run commands and write files for their owners AS YOU: nothing confines them here."
+    return "they read the files you send. No container is around agents here, so they run and write nothing (TOOLS=1)."
+
+
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -107,7 +117,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 async def run(arguments: argparse.Namespace) -> None:
     """Start; then drive it once, or leave it to the person until Ctrl-C."""
     async with AsyncExitStack() as stack:
-        url = await Demo(stack, model=arguments.model, port=arguments.port).start()
+        url = await Demo(stack, model=arguments.model, port=arguments.port, tools=arguments.tools).start()
         if arguments.check:
             await check(url)
             return
@@ -121,6 +131,7 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="drive the main job once, without a browser")
+    parser.add_argument("--tools", action="store_true", help="let agents run commands and write files, as you")
     parser.add_argument("--model", choices=["local", "scripted"], default="local", help="when there is no key")
     parser.add_argument("--port", type=int, default=0, help="of the chat page; 0: a free one")
     asyncio.run(run(parser.parse_args()))

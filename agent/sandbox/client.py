@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ class Output:
 class Sandbox:
     """Runs programs behind the wall."""
 
+    python = "python3"
+
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
         self.changes = 0
@@ -39,28 +42,41 @@ class Sandbox:
         `OSError` if the launcher cannot be reached, `BadRequest` if the command is too long.
         """
         try:
-            return await self._run(request, stdin, limit)
+            return await self._run(request, pieces(stdin), limit)
         finally:
             self.changes += not reads_only
 
-    async def _run(self, request: Request, stdin: bytes, limit: int) -> Output:
+    async def stream_in(self, request: Request, chunks: AsyncIterable[bytes], limit: int = OUTPUT_LIMIT) -> Output:
+        """Run as `run` does, with these chunks as its input, read no faster than it takes them.
+
+        What is raised where they come from ends the input there, and is raised again when the program has ended.
+        """
+        try:
+            return await self._run(request, chunks, limit)
+        finally:
+            self.changes += 1
+
+    async def _run(self, request: Request, chunks: AsyncIterable[bytes], limit: int) -> Output:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(0)
             await loop.sock_connect(connection, str(self._path))
             feed, listen = _hand_over(connection, request)
-            feeding = asyncio.create_task(_write(feed, stdin))
+            feeding = asyncio.create_task(write_pipe(feed, chunks))
             try:
-                data = await _read(listen, limit + 1)
+                data = bytearray()
+                await read_pipe(listen, data, limit + 1)
                 if len(data) > limit:
                     connection.shutdown(socket.SHUT_WR)
                 packet = await loop.sock_recv(connection, wire.MAX_PACKET)
             finally:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
+        if not feeding.cancelled():
+            feeding.result()
         if not packet:
             raise ConnectionResetError("the tool launcher broke off the call")
-        return Output(data[:limit], len(data) > limit, wire.to_result(packet))
+        return Output(bytes(data[:limit]), len(data) > limit, wire.to_result(packet))
 
 
 def _hand_over(connection: socket.socket, request: Request) -> tuple[int, int]:
@@ -77,25 +93,35 @@ def _hand_over(connection: socket.socket, request: Request) -> tuple[int, int]:
         return feed, listen
 
 
-async def _write(pipe: int, data: bytes) -> None:
+async def pieces(data: bytes) -> AsyncIterator[bytes]:
+    """Cut data into what a pipe takes at once."""
+    for start in range(0, len(data), _CHUNK):
+        yield data[start : start + _CHUNK]
+
+
+async def write_pipe(pipe: int, chunks: AsyncIterable[bytes]) -> None:
+    """Write them all, or until nobody reads any more; the pipe is closed then."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(pipe, "wb", 0))
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
-    with suppress(ConnectionError):  # a program need not read all of its input
-        for start in range(0, len(data), _CHUNK):
-            writer.write(data[start : start + _CHUNK])
-            await writer.drain()
-    writer.close()
+    try:
+        async for chunk in chunks:
+            writer.write(chunk)
+            with suppress(ConnectionError):  # a program need not read all of its input
+                await writer.drain()
+                continue
+            return
+    finally:
+        writer.close()
 
 
-async def _read(pipe: int, limit: int) -> bytes:
+async def read_pipe(pipe: int, data: bytearray, limit: int) -> None:
+    """Add to `data` what comes, to its end or until there is so much; the pipe is closed then."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0))
-    data = bytearray()
     try:
         while len(data) < limit and (chunk := await reader.read(_CHUNK)):
             data += chunk
     finally:
         transport.close()
-    return bytes(data[:limit])

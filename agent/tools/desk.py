@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.files import ChatFiles
 from agent.memory import Memory
+from agent.painter import Painter
 from agent.protocol import Attachment
 from agent.recall import Recall
 from agent.reminders import Reminders
@@ -34,6 +36,8 @@ class Desk:
     """Already narrowed to who speaks: a visitor's tools cannot reach beyond it."""
 
     workspace: Workspace
+    files: ChatFiles
+    painter: Painter
     memory: Memory
     reminders: Reminders
     web: Web

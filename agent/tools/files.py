@@ -6,6 +6,8 @@ from agent.toolbox import tool
 from agent.tools.desk import Desk
 
 PATH = "path of the file, relative to your folder"
+CAPTION_CHARS = 1_000
+"""Telegram takes 1,024."""
 
 
 @tool("Reading {path}", reads_only=True)
@@ -52,3 +54,15 @@ async def search_files(
 ) -> str:
     """Find the lines of text files that a regular expression matches."""
     return await desk.workspace.do("search", pattern=pattern, path=folder, names=names)
+
+
+@tool("Sending {path}")
+async def send_file(
+    desk: Desk,
+    path: Annotated[str, PATH],
+    caption: Annotated[str, "a few words to stand under it"] = "",
+) -> str:
+    """Send a file of your folder to the person, as a file. At most 50 MB."""
+    file = await desk.files.share(path)
+    desk.voice.file(file, caption.strip()[:CAPTION_CHARS])
+    return f"Sent {path} ({file.size} bytes)."

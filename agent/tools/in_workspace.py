@@ -1,18 +1,23 @@
 """One operation on files, behind the wall: run as text by the workspace's user, asked by JSON on standard input.
 
-Not imported by the agent. It prints what the model reads; with exit code 1 that is what was wrong.
+Not imported by the agent. The first line of its input is the JSON; a file that is put into the workspace follows. It
+prints what the model reads; with exit code 1 that is what was wrong, with 3 that there is no room for a file.
 """
 
+import errno
 import fnmatch
 import json
 import os
 import re
+import stat
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-TOP = Path("/workspace")
+TOP = Path(os.environ.get("WORKSPACE", "/workspace"))
 LINES = 2_000
 LINE_CHARS = 2_000
 ENTRIES = 500
@@ -21,12 +26,17 @@ MATCH_CHARS = 200
 SEARCHED_BYTES = 5_000_000
 EDITED_BYTES = 10_000_000
 BINARY_SAMPLE = 8_192
+CHUNK = 1_000_000
+UPLOAD = ".upload-"
+STALE_SECONDS = 3_600
+NO_ROOM = 3
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def fail(words: str) -> NoReturn:
+def fail(words: str, code: int = 1) -> NoReturn:
     """End with what was wrong."""
     print(words)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def inside(root: Path, name: str) -> Path:
@@ -195,19 +205,127 @@ def matches(root: Path, place: Path, wanted: "re.Pattern[str]") -> Iterator[str]
             yield f"{shown(root, place)}:{number}: {line.strip()[:MATCH_CHARS]}"
 
 
-OPERATIONS: dict[str, Any] = {"read": read, "write": write, "edit": edit, "list": list_, "search": search}
+def stat_(root: Path, path: str) -> str:
+    """Of a regular file: its path below the root and its size in bytes, as JSON."""
+    place = inside(root, path)
+    with open_regular(place, path) as file:
+        return json.dumps({"path": below(root, place), "size": os.fstat(file.fileno()).st_size})
+
+
+def below(root: Path, place: Path) -> str:
+    """Its path relative to the root; `UnicodeError` if that is no text."""
+    return os.fsencode(place.relative_to(root)).decode()
+
+
+def open_regular(place: Path, name: str) -> IO[bytes]:
+    """A file to be read byte for byte; neither a folder nor a pipe, which would keep us waiting."""
+    if place.is_dir():
+        fail(f"{name} is a folder. Make an archive of it first.")
+    file = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        fail(f"{name} is not a file.")
+    return os.fdopen(file, "rb")
+
+
+def piece(root: Path, path: str, start: int, count: int, version: str) -> bytes:
+    """A part of a file's bytes, after a line with its size and version; it fails if that is not the version wanted."""
+    with open_regular(inside(root, path), path) as file:
+        status = os.fstat(file.fileno())
+        found = f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+        if version not in ("", found):
+            fail(f"{path} has changed while it was read.")
+        file.seek(start)
+        return json.dumps({"size": status.st_size, "version": found}).encode() + b"\n" + file.read(count)
+
+
+def receive(root: Path, path: str, replaces: str, upload: str) -> str:
+    """Put what follows on standard input into a new file of this name, or one like it; or in the place of an old one.
+
+    Nothing is left behind if the input ends too early or there is no room.
+    """
+    place = inside(root, replaces or path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep(place.parent)
+        new = place.with_name(f"{UPLOAD}{upload}")
+        try:
+            size = fill(new)
+            if not replaces or place.is_dir():
+                place = reserved(place)
+            new.replace(place)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in FULL:
+            fail("There is no room for this file: delete something from the workspace first.", NO_ROOM)
+        raise
+    return json.dumps({"path": below(root, place), "size": size})
+
+
+def discard(root: Path, path: str, upload: str) -> str:
+    """Remove what `receive` has left behind because it was killed."""
+    inside(root, path).with_name(f"{UPLOAD}{upload}").unlink(missing_ok=True)
+    return ""
+
+
+def sweep(folder: Path) -> None:
+    """Remove what older uploads have left behind, that were killed together with the agent."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(UPLOAD):
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                    os.unlink(entry.path)  # noqa: PTH108
+
+
+def fill(new: Path) -> int:
+    """Write the chunks of standard input (each with its length, four bytes, before it; an empty one is the last)."""
+    source, size = sys.stdin.buffer, 0
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        while True:
+            head = source.read(4)
+            length = int.from_bytes(head, "big")
+            chunk = source.read(length)
+            if len(head) < 4 or len(chunk) < length:  # noqa: PLR2004
+                fail("The file was not sent to its end.")
+            if not length:
+                return size
+            size += file.write(chunk)
+
+
+def reserved(place: Path) -> Path:
+    """An empty file of this name, or of one with a number, that was not there before."""
+    for number in range(1, 10_000):
+        free = place if number == 1 else place.with_name(f"{place.stem} ({number}){place.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return free
+    fail(f"{place.name}: there are too many files of this name.")
+
+
+OPERATIONS: dict[str, Any] = {
+    "read": read,
+    "write": write,
+    "edit": edit,
+    "list": list_,
+    "search": search,
+    "stat": stat_,
+    "piece": piece,
+    "receive": receive,
+    "discard": discard,
+}
 
 
 def main() -> None:
     """Do what standard input asks for."""
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.buffer.readline())
     path = asked["path"]
     root = TOP / asked.pop("folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        print(OPERATIONS[asked.pop("operation")](root.resolve(), **asked), end="")
+        result = OPERATIONS[asked.pop("operation")](root.resolve(), **asked)
+        sys.stdout.buffer.write(result if isinstance(result, bytes) else result.encode(errors="replace"))
     except FileNotFoundError:
         fail(f"{path}: there is no such file.")
     except (FileExistsError, NotADirectoryError):

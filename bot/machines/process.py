@@ -51,15 +51,17 @@ class Started:
 class ProcessEngine:
     """One agent per folder: `data`, `agent.log`, `lock`, `pid`, `started.json`."""
 
-    def __init__(self, command: Sequence[str] = AGENT) -> None:
+    def __init__(self, command: Sequence[str] = AGENT, *, unconfined_tools: bool = False) -> None:
+        """With `unconfined_tools` agents run commands and write files for their owners, and nothing confines them."""
         self._command = tuple(command)
+        self._own = {"AGENT_UNCONFINED_TOOLS": "true"} if unconfined_tools else {}
 
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
         files = Files(Path(place.path))
         now = await self.inspect(place)
         if now.state is RunState.RUNNING:
-            if now.fingerprint == spec.fingerprint() and now.url and await _serves(files, now.url):
+            if now.fingerprint == self._fingerprint(spec) and now.url and await _serves(files, now.url):
                 return now.url
             await self.remove(place)
         url = await self._start(files, spec)
@@ -107,7 +109,7 @@ class ProcessEngine:
                 started = files.started()
                 door = open_files.enter_context(_listen(started.port if started else 0))
                 port = door.getsockname()[1]
-                files.note(Started(fingerprint=spec.fingerprint(), port=port))
+                files.note(Started(fingerprint=self._fingerprint(spec), port=port))
                 self._spawn(files, spec, door.fileno(), lock.fileno())
         except (OSError, ValueError) as error:  # no such folder, no memory, a NUL in a name
             raise NotStarted(f"no process: {error}") from error
@@ -133,7 +135,10 @@ class ProcessEngine:
 
     def _environment(self, files: "Files", spec: Spec, fd: int) -> dict[str, str]:
         basics = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        return basics | spec.environment() | {"AGENT_DATA": str(files.data), "AGENT_FD": str(fd)}
+        return basics | spec.environment() | self._own | {"AGENT_DATA": str(files.data), "AGENT_FD": str(fd)}
+
+    def _fingerprint(self, spec: Spec) -> str:
+        return "-".join([spec.fingerprint(), *self._own])
 
     async def _wait_healthy(self, files: "Files", url: str) -> None:
         try:

@@ -28,7 +28,7 @@ class Summariser(Llm):
         self._says = says
         self._fails = fails
 
-    async def complete(self, system: Any, messages: Any, say: Any, tools: Any = ()) -> Completion:
+    async def complete(self, system: Any, messages: Any, say: Any, tools: Any = (), images: Any = ()) -> Completion:
         self.asked.append(messages)
         if self._fails:
             raise ModelFailed(self._fails, "scripted")

@@ -360,3 +360,51 @@ def test_full_disk_or_quota_is_told(files):
     assert b"File too large" in done.stdout
     assert (files.top / "a.txt").read_text() == "old"
     assert names(files.top) == ["a.txt"]
+
+
+# Big workspaces, and files as bytes
+
+
+def test_hundred_thousand_files_are_listed_searched_and_read(files):
+    (files.top / "many").mkdir()
+    for number in range(100_000):
+        os.close(os.open(files.top / f"many/{number:06}.txt", os.O_WRONLY | os.O_CREAT))
+    (files.top / "many/needle.md").write_text("soup\n")
+    lines = files.done("list", path=".").splitlines()
+    assert (len(lines), lines[-1]) == (501, "[… there is more; list a folder below . …]")
+    assert files.done("search", pattern="soup", path=".", names="*") == "many/needle.md:1: soup"
+    assert files.read("many/needle.md") == "1\tsoup"
+    assert json.loads(files.done("stat", path="many/needle.md"))["size"] == 5
+
+
+def test_huge_file_is_measured_and_read_in_pieces(files):
+    with (files.top / "sparse").open("wb") as file:
+        file.truncate(2 * 1024**3)
+        file.seek(2 * 1024**3 - 4)
+        file.write(b"soup")
+    assert json.loads(files.done("stat", path="sparse")) == {"path": "sparse", "size": 2 * 1024**3}
+    head, _, data = files.done("piece", path="sparse", start=2 * 1024**3 - 4, count=100, version="").partition("\n")
+    assert (json.loads(head)["size"], data) == (2 * 1024**3, "soup")
+
+
+def test_piece_of_a_file_that_has_changed_is_refused(files):
+    (files.top / "a.bin").write_bytes(b"one two")
+    head = files.done("piece", path="a.bin", start=0, count=3, version="").partition("\n")[0]
+    version = json.loads(head)["version"]
+    assert files.done("piece", path="a.bin", start=4, count=9, version=version).endswith("\ntwo")
+    (files.top / "a.bin").write_bytes(b"one two!")
+    assert "has changed" in files.refused("piece", path="a.bin", start=4, count=9, version=version)
+
+
+@pytest.mark.parametrize("operation", ["stat", "piece"])
+def test_bytes_are_read_of_files_within_the_folder_only(files, operation):
+    arguments = {"start": 0, "count": 9, "version": ""} if operation == "piece" else {}
+    (files.top / "loop").symlink_to("loop")
+    (files.top / "round").symlink_to("trip")
+    (files.top / "trip").symlink_to("round")
+    (files.top / "out").symlink_to("../secret.txt")
+    (files.top / "null").symlink_to("/dev/null")
+    (files.top / "folder").mkdir()
+    os.mkfifo(files.top / "pipe")
+    for path in ("../secret.txt", "loop", "round", "out", "null", "folder", "pipe", "no.txt", "x" * 300, "a\0b"):
+        assert "secret\n" not in files.refused(operation, path=path, **arguments)

@@ -18,6 +18,7 @@ from tests.fakes.libertai_sim import Call, Ending, Found, Script, ToolCall
 SEARCH = ToolCall(name="web_search", arguments={"query": "soup"}, id="s1")
 PAGE = ToolCall(name="web_fetch", arguments={"url": "https://soup.example/"}, id="p1")
 ALWAYS = ["remember", "forget", "recall", "remind", "reminders", "cancel_reminder", "ask", "load_skill"]
+WITHOUT_A_WALL = [*ALWAYS, "read_file", "list_files", "search_files", "send_file"]
 TOO_LONG = json.dumps({"error": {"message": "maximum context length is 16000 tokens", "code": 400}})
 
 
@@ -57,7 +58,7 @@ async def test_tool_is_run_and_its_result_answered(client, libertai):
     ]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     first, second = await libertai.calls()
-    assert tools_of(first) == [*ALWAYS, "web_search", "web_fetch"]
+    assert tools_of(first) == [*WITHOUT_A_WALL, "web_search", "web_fetch"]
     asked, called, result = second.messages
     assert asked == first.messages[0]
     assert (called["content"], called["tool_calls"]) == (
@@ -127,7 +128,9 @@ async def test_malformed_arguments_are_answered_and_never_replayed(client, liber
 async def test_call_of_no_tool_is_answered_and_does_not_spoil_the_chat(client, libertai, name):
     await libertai.script(Script(calls=[ToolCall(name=name)]), Script(text="fine"))
     assert answer(await client.events()) == "fine"
-    assert f"There are: {', '.join(ALWAYS)}, web_search, web_fetch." in results_of((await libertai.calls())[1])[0]
+    assert (
+        f"There are: {', '.join(WITHOUT_A_WALL)}, web_search, web_fetch." in results_of((await libertai.calls())[1])[0]
+    )
 
 
 async def test_leaked_thoughts_are_neither_shown_nor_kept(client, libertai):
@@ -461,9 +464,10 @@ async def test_workspace_that_is_out_of_reach_is_told_and_not_fatal(walled, libe
     assert "The workspace cannot be reached now" in results_of((await libertai.calls())[1])[0]
 
 
-async def test_without_a_container_there_is_neither_a_shell_nor_a_file(client, libertai):
+async def test_without_a_container_there_is_neither_a_shell_nor_writing(client, libertai):
     await client.events(role=Role.OWNER)
-    assert tools_of((await libertai.calls())[0]) == [*ALWAYS, "delegate", "web_search", "web_fetch"]
+    mine = [*ALWAYS, "delegate", *WITHOUT_A_WALL[len(ALWAYS) :], "web_search", "web_fetch"]
+    assert tools_of((await libertai.calls())[0]) == mine
 
 
 async def remember(client, libertai, note: str, **fields) -> None:

@@ -20,7 +20,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
 from tests.fakes import libertai_catalogue as catalogue
-from tests.fakes import libertai_search
+from tests.fakes import libertai_images, libertai_search
 from tests.fakes.libertai_conversation import require_conversation
 from tests.fakes.libertai_replies import stream, whole
 from tests.fakes.libertai_serving import Serving
@@ -209,7 +209,7 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dic
 
 def application(world: World) -> Litestar:
     """Build the double."""
-    search = [libertai_search.search, libertai_search.fetch]
+    search = [libertai_search.search, libertai_search.fetch, libertai_images.generate]
     gateway = [completions, models, servers, auth_check, health, *search]
     account = [usage, balance, aggregate]
     control = [sim_keys, sim_scripts, sim_always, sim_pace, sim_release, sim_reset, sim_calls, sim_found, sim_asked]

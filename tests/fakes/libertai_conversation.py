@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.fakes import libertai_catalogue as catalogue
+from tests.fakes.libertai_images import require_parts, size_in_window
 from tests.fakes.libertai_world import Refused
 
 _ROLES = ("system", "user", "assistant", "tool")
@@ -23,6 +24,7 @@ def require_conversation(body: dict[str, Any]) -> None:
         raise bad("Conversation must begin with a user message")
     if said[-1].get("role") == "assistant":
         raise bad("Expected last role User or Tool (or Assistant with prefix True) for serving")
+    require_parts(said)
     pending: list[str] = []
     for before, message in zip([None, *said], said, strict=False):
         pending = _require_message(before, message, pending)
@@ -122,7 +124,7 @@ def _require_tools(tools: Any) -> None:
 
 def _require_window(body: dict[str, Any], said: list[dict[str, Any]]) -> None:
     model = catalogue.find(body["model"])
-    asked = sum(len(str(message.get("content"))) for message in said) // 4
+    asked = sum(size_in_window(message.get("content")) for message in said) // 4
     if model and asked > model.context_window:
         raise bad(
             f"This model's maximum context length is {model.context_window} tokens. However, you requested {asked} "

@@ -287,3 +287,13 @@ async def test_an_agent_inherits_nothing_of_the_bots_environment_but_the_basics(
     assert "TELEGRAM_BOT_TOKEN" not in names
     assert {"PATH", "SSL_CERT_FILE", "AGENT_DATA", "AGENT_FD"} <= names
     process(place).kill()
+
+
+async def test_what_nothing_confines_is_turned_on_and_off_by_the_operator_alone(place, spec):
+    open_handed = ProcessEngine(unconfined_tools=True)
+    for engine, given in ((ProcessEngine(), None), (open_handed, "true"), (ProcessEngine(), None)):
+        await engine.run(place, spec)
+        started = process(place)
+        assert started.environ().get("AGENT_UNCONFINED_TOOLS") == given
+        await engine.run(place, spec)
+        assert process(place) == started
