@@ -1,5 +1,6 @@
 """Composition root: settings → store → model client → loop → turns → HTTP; and what every refusal looks like."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,39 +8,45 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
-from agent import log, refusals
+from agent import log
 from agent.agenda import Agenda
+from agent.answers import HANDLERS
 from agent.auth import Door, Key
 from agent.compaction import Compactor
 from agent.completions.chats import Chats
 from agent.config import Live
 from agent.delegate import Delegates
 from agent.equip import Outfitter, has_wall, runner
-from agent.errors import HINTS, Refused
 from agent.files import Files
+from agent.handover import Handover
 from agent.history import History
 from agent.images import Images
 from agent.llm import Llm, Server
 from agent.loop import Bounds, Loop
+from agent.mode import Standing
 from agent.prompt import UNWALLED, system_prompt
-from agent.protocol import ErrorKind, Refusal
+from agent.protocol import Mode
 from agent.questions import Questions
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import config, configure, health, usage
 from agent.routes.files import download, upload
 from agent.routes.openai import complete, model, models
 from agent.routes.outbox import acknowledge, outbox, tick
+from agent.routes.state import activate, restore_snapshot, seal, take_snapshot, unseal
 from agent.routes.tasks import stop_task, tasks
 from agent.settings import Settings
+from agent.snapshot import Snapshots
 from agent.store import Store
 from agent.tick import Ticker
 from agent.turns import Limits, Turns
 from agent.usage import Ledger
+
+_WHEN_SEALED = re.compile(r"/(chat(/[^/]*/stop)?|snapshot|seal|activate|unseal)")
+"""What a sealed agent does besides reading. A turn that it knows is answered from the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class Agent:
 def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used. `clock` is what falls due goes by."""
     store = Store(settings.agent_data)
+    standing = _standing(settings, store)
     live, ledger = Live(settings, store), Ledger(store)
     server = Server(base_url=str(settings.llm_base_url), api_key=settings.llm_api_key)
     files = Files(store, runner(settings), Images(store, vision=lambda: live.settings().agent_vision))
@@ -69,15 +77,20 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         questions=Questions(files, tools=lambda: live.settings().agent_tools),
         ledger=ledger,
         next_due=agenda.next_due,
+        standing=standing,
     )
-    ticker = Ticker(agenda, turns)
+    ticker = Ticker(agenda, turns, standing)
     chats = Chats(turns, store)
+    snapshots = Snapshots(settings.agent_data, store, files.runner, standing, settings.agent_release)
+    handover = Handover(standing, turns, ticker, store=store, snapshots=snapshots)
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
     async def alive(_: Litestar) -> AsyncIterator[None]:
-        turns.recover()
-        chats.recover()
+        await snapshots.recover()
+        if standing.mode is Mode.ACTIVE:
+            turns.recover()
+            chats.recover()
         log.info("agent ready", name=settings.agent_name, release=settings.agent_release)
         try:
             yield
@@ -88,14 +101,20 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             await server.close()
             store.close()
 
+    def writable(request: Request[Any, Any, Any]) -> None:
+        if request.method != "GET" and not _WHEN_SEALED.fullmatch(request.url.path):
+            standing.require_writable()
+
     rooms = Litestar(
         [
             *(chat, stop, forget, tasks, stop_task),
             *(upload, download),
             *(health, config, configure, usage),
             *(tick, outbox, acknowledge),
+            *(take_snapshot, restore_snapshot, seal, activate, unseal),
             *(complete, models, model),
         ],
+        before_request=writable,
         lifespan=[alive],
         dependencies={
             "turns": Provide(lambda: turns, sync_to_thread=False),
@@ -109,12 +128,22 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             "live": Provide(lambda: live, sync_to_thread=False),
             "chats": Provide(lambda: chats, sync_to_thread=False),
             "ledger": Provide(lambda: ledger, sync_to_thread=False),
+            "standing": Provide(lambda: standing, sync_to_thread=False),
+            "snapshots": Provide(lambda: snapshots, sync_to_thread=False),
+            "handover": Provide(lambda: handover, sync_to_thread=False),
         },
-        exception_handlers={Refused: _refused, HTTPException: _bad_request, Exception: _broken},
+        exception_handlers=HANDLERS,
         openapi_config=None,
         logging_config=None,
     )
     return Agent(Door(rooms, key), turns, agenda)
+
+
+def _standing(settings: Settings, store: Store) -> Standing:
+    standing = Standing(settings.agent_data, settings.agent_mode)
+    if store.damage:
+        standing.stand_by()
+    return standing
 
 
 def _loop(live: Live, store: Store, server: Server, images: Images) -> Loop:
@@ -142,46 +171,3 @@ def _limits(settings: Settings) -> Limits:
         turn_seconds=settings.agent_turn_seconds,
         coalesce_seconds=settings.agent_coalesce_seconds,
     )
-
-
-def _refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
-    return _answer(request, error.status, Refusal(kind=error.kind, text=error.text), error.param)
-
-
-def _bad_request(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    refusal = Refusal(kind=_kind(error.status_code), text=_text(error))
-    return _answer(request, error.status_code, refusal, _param(error))
-
-
-def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    log.error("request broke", error, method=request.method, path=request.url.path)
-    return _answer(request, 500, Refusal(kind=ErrorKind.INTERNAL, text=HINTS[ErrorKind.INTERNAL]))
-
-
-def _answer(request: Request[Any, Any, Any], status: int, refusal: Refusal, param: str | None = None) -> Response[Any]:
-    path = request.url.path
-    body, headers = refusals.body(path, status, refusal, param), refusals.headers(path, refusal)
-    return Response(body, status_code=status, headers=headers)
-
-
-def _kind(status: int) -> str:
-    return {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "bad_request")
-
-
-def _text(error: HTTPException) -> str:
-    if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        return "; ".join(_problem(problem) for problem in error.extra[:3])
-    return error.detail
-
-
-def _param(error: HTTPException) -> str | None:
-    """The field at fault; None if it is the body as a whole."""
-    problems = error.extra if isinstance(error, ValidationException) and isinstance(error.extra, list) else []
-    field = problems[0].get("key") if problems else None
-    return field if isinstance(field, str) and field != "data" else None
-
-
-def _problem(problem: Any) -> str:
-    field = problem.get("key", "data")
-    # `data` is our handlers' name for the body as a whole.
-    return "body: must be a JSON object, as this call takes it" if field == "data" else f"{field}: {problem['message']}"

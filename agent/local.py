@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from agent.sandbox.client import OUTPUT_LIMIT, Output, pieces, read_pipe, write_pipe
+from agent.sandbox.client import OUTPUT_LIMIT, Output, pieces, read_pipe, take_pipe, write_pipe
 from agent.sandbox.quota import Quota
 from agent.sandbox.wire import Ended, Request, Result
 
@@ -47,6 +47,21 @@ class LocalRunner:
         if self._folder.is_dir() and (full := await asyncio.to_thread(self._quota.excess, self._folder)):
             return Output(b"", truncated=False, result=Result("quota", 1, 0.0, full))
         return await self._run(request, chunks, limit)
+
+    async def stream_out(self, request: Request, take: Callable[[bytes], None]) -> Result:
+        """Run without input, and hand over what it writes as it comes, however much that is."""
+        begun = time.monotonic()
+        process, feed, listen = await self._start(request)
+        os.close(feed)
+        try:
+            async with asyncio.timeout(request.seconds):
+                await take_pipe(listen, take)
+        except TimeoutError:
+            return Result("timeout", 1, time.monotonic() - begun, f"stopped after {request.seconds:.0f} s")
+        finally:
+            _end_all(process)
+            code = await process.wait()
+        return Result("exit", _code(code), time.monotonic() - begun)
 
     async def _run(self, request: Request, chunks: AsyncIterable[bytes], limit: int) -> Output:
         begun = time.monotonic()

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from agent.errors import BadSettings
+from agent.protocol import Mode
 
 _BREAKING = {"Cc", "Zl", "Zp"}
 _LIBERTAI = "://api.libertai.io/"
@@ -70,6 +71,8 @@ class Settings(BaseModel):
     agent_revision: _OneLine = "unknown"
     agent_digest: _OneLine | None = None
     agent_data: Path
+    # Of a copy that was never told; `standby` for one that is to take over another's state.
+    agent_mode: Mode = Mode.ACTIVE
 
     llm_base_url: HttpUrl = HttpUrl("https://api.libertai.io/v1")
     llm_api_key: Annotated[_HeaderSecret, Field(min_length=1)]

@@ -10,6 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +18,17 @@ from typing import Any
 
 from msgspec import Struct
 
+from agent import log
 from agent.calls import Call
 from agent.errors import BadSettings
 
 NEWEST_IMAGES = 4
 """So many of a chat's images go to the model: LibertAI takes no more in a request."""
+SCHEMA_VERSION = 1
+"""Changes only when an older agent can no longer use the database; tables and columns that are added do not count."""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_PAGES_AT_ONCE = 256
+"""Of a copy: a megabyte, between which others may write."""
 KEEP_TURNS_SECONDS = 7 * 24 * 3600
 """How long a client may take to fetch the end of a turn."""
 
@@ -113,21 +120,76 @@ class Store:
 
     def __init__(self, folder: Path | None) -> None:
         """Open the database in this folder, or create it; `BadSettings` if that cannot be done. None: in memory."""
+        self.damage = ""
+        """What was wrong with the database that was found; empty if nothing was."""
+        self._path = folder / "agent.db" if folder else None
+        self._prepared: list[str] = []
         try:
             if folder:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = _open(folder / "agent.db" if folder else ":memory:")
+            self._database = self._open_or_set_aside()
         except (OSError, sqlite3.Error) as error:
             raise BadSettings(f"AGENT_DATA: cannot use {folder}: {error}") from error
         self._waiting: list[Callable[[], None]] = []
 
     def prepare(self, schema: str) -> None:
         """Make the tables of a part of the agent that keeps things here, unless they are there (`IF NOT EXISTS`)."""
+        self._prepared.append(schema)
         self._database.executescript(schema)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """For those parts. What is written is safe at the next `commit`, or when `after_commit` calls back."""
         return self._database.execute(statement, values)
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy of the database into a new file; to be called in a thread, while turns go on."""
+        target = sqlite3.connect(path)
+        try:
+            self._database.backup(target, pages=_PAGES_AT_ONCE)
+            # One file, without a journal beside it.
+            target.execute("PRAGMA journal_mode=DELETE")
+        finally:
+            target.close()
+
+    def replace_with(self, path: Path) -> None:
+        """Go on with another database file, which becomes ours."""
+        if self._path is None:
+            raise ValueError("a store in memory has no file")
+        self._commit()
+        self._database.close()
+        try:
+            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            path.replace(self._path)
+        finally:
+            self._database = _open(self._path)
+            for schema in self._prepared:
+                self._database.executescript(schema)
+        self.damage = ""
+
+    def freeze(self) -> None:
+        """Let nothing be written any more; all that was is in the one file."""
+        self._commit()
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.execute("PRAGMA query_only=ON")
+
+    def thaw(self) -> None:
+        """Let it be written again."""
+        self._database.execute("PRAGMA query_only=OFF")
+
+    def _open_or_set_aside(self) -> sqlite3.Connection:
+        """Open it; one that is damaged is kept beside, for whoever can make something of it."""
+        try:
+            return _open(self._path)
+        except sqlite3.DatabaseError as error:
+            if self._path is None or error.sqlite_errorcode not in _DAMAGED:
+                raise
+            self.damage = str(error)
+        aside = self._path.with_name(f"{self._path.name}.damaged-{int(time.time())}")
+        for left in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                self._path.with_name(self._path.name + left).rename(f"{aside}{left}")
+        log.warning("database damaged and set aside", file=aside.name, reason=self.damage)
+        return _open(self._path)
 
     def commit(self) -> None:
         """Make everything written so far safe now."""
@@ -279,12 +341,24 @@ class Store:
         self._database.commit()
 
 
-def _open(path: Path | str) -> sqlite3.Connection:
-    # The timeout lets a process that is just leaving go first.
-    database = sqlite3.connect(path, timeout=5)
+def _open(path: Path | None) -> sqlite3.Connection:
+    # The timeout lets a process that is just leaving go first. A backup is made in another thread (SQLite serialises).
+    database = sqlite3.connect(path or ":memory:", timeout=5, check_same_thread=False)
+    try:
+        return _prepared(database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
     # EXCLUSIVE: a second process on the same folder would call our running turns interrupted. Also needs no -shm file.
     for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
         database.execute(f"PRAGMA {pragma}")
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise _corrupt()
+    if database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+        database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     database.executescript(_SCHEMA)
     for table, columns in _NEW_COLUMNS.items():
         present = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
@@ -301,6 +375,12 @@ def _columns(message: Message) -> tuple[str, ...]:
         message.call_id,
         " ".join(message.images),
     )
+
+
+def _corrupt() -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def _calls_line(calls: Sequence[Call]) -> str:

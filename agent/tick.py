@@ -14,6 +14,7 @@ from agent import log, protocol
 from agent.agenda import Agenda
 from agent.errors import Refused
 from agent.heartbeat import says_nothing
+from agent.mode import Standing
 from agent.protocol import Ask, Attachment, ChatRequest, ErrorKind, Event, Failed, File, Restart, Text
 from agent.schedule import Planned
 from agent.store import Message, Speaker
@@ -45,13 +46,15 @@ class _Answer:
 class Ticker:
     """Runs what is due, each once, however many call."""
 
-    def __init__(self, agenda: Agenda, turns: Turns) -> None:
+    def __init__(self, agenda: Agenda, turns: Turns, standing: Standing) -> None:
         self._agenda = agenda
+        self._standing = standing
         self._turns = turns
         self._working: dict[str, asyncio.Task[None]] = {}
 
     async def tick(self) -> protocol.Outbox:
         """Do it; the letters that wait. `Refused` while the agent takes no work."""
+        self._standing.require_turns()
         if self._turns.draining:
             raise Refused(503, "draining", "This agent is about to stop. Ask again in a few seconds.")
         for planned in self._agenda.schedule.due(self._agenda.clock()):
@@ -60,6 +63,12 @@ class Ticker:
         if self._working and not self._agenda.outbox.has_after(0):
             await asyncio.wait(self._working.values(), timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         return self._agenda.letters()
+
+    async def finish(self, seconds: float) -> bool:
+        """Wait until all work has its letter; False if that takes longer."""
+        if self._working:
+            await asyncio.wait(self._working.values(), timeout=seconds)
+        return not self._working
 
     async def close(self) -> None:
         """Leave what runs to the first tick of the next start."""

@@ -17,6 +17,7 @@ from agent.calls import Call
 from agent.errors import Refused, TurnFailed
 from agent.events import EventLog, failed
 from agent.loop import Equipment, Loop, Output
+from agent.mode import Standing
 from agent.protocol import (
     Ask,
     Attachment,
@@ -177,9 +178,11 @@ class Turns:
         questions: Questions,
         ledger: Ledger,
         next_due: Callable[[], float | None],
+        standing: Standing,
     ) -> None:
         """`loop` is asked for by each turn that begins; `next_due` says when the control plane shall call."""
         self.draining = False
+        self._standing = standing
         self._questions = questions
         self._ledger = ledger
         self._equip = equip
@@ -245,12 +248,18 @@ class Turns:
     async def drain(self, seconds: float) -> None:
         """Take no new turns, give the others this long to end, then interrupt them."""
         self.draining = True
+        if not await self.finish(seconds):
+            await self._halt_all(list(self._queues.values()), ErrorKind.INTERRUPTED)
+
+    async def finish(self, seconds: float) -> bool:
+        """Wait until all turns have ended; False if they take longer."""
         try:
             async with asyncio.timeout(seconds):
                 while tasks := _tasks(self._queues.values()):
                     await asyncio.wait(tasks)
         except TimeoutError:
-            await self._halt_all(list(self._queues.values()), ErrorKind.INTERRUPTED)
+            return False
+        return True
 
     def _start(self, request: ChatRequest, turn_id: str, is_silent: Callable[[str], bool] | None) -> EventLog:
         self._refuse_if_draining()
@@ -272,6 +281,7 @@ class Turns:
         return self._enqueue(request, events)
 
     def _refuse_if_draining(self) -> None:
+        self._standing.require_turns()
         if self.draining:
             raise Refused(503, "draining", "This agent is about to stop. Ask again in a few seconds.")
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Protocol
 
 from agent.protocol import Role
 from agent.sandbox.client import Output
-from agent.sandbox.wire import BadRequest, Request
+from agent.sandbox.wire import BadRequest, Request, Result
 from agent.toolbox import ToolFailed
 
 FILE_SECONDS = 30.0
@@ -41,6 +41,9 @@ class Runner(Protocol):
 
     async def run(self, request: Request, stdin: bytes = b"", limit: int = ..., *, reads_only: bool = False) -> Output:
         """Run to its end, or stop it after `limit` bytes of output. `OSError`, `BadRequest` if it cannot be run."""
+
+    async def stream_out(self, request: Request, take: Callable[[bytes], None]) -> Result:
+        """Run without input, and hand over what it writes as it comes."""
 
     async def stream_in(self, request: Request, chunks: AsyncIterable[bytes], limit: int = ...) -> Output:
         """Run with these chunks as its input. What they raise ends the input, and is raised when it has ended."""

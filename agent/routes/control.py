@@ -13,7 +13,9 @@ from agent.auth import Key
 from agent.config import Live
 from agent.errors import Refused
 from agent.llm import Server
+from agent.mode import Standing
 from agent.protocol import Config, Health, Spendings
+from agent.snapshot import Snapshots
 from agent.turns import Turns
 from agent.usage import Ledger
 
@@ -26,6 +28,8 @@ async def health(  # noqa: PLR0917 - dependencies, by name
     live: NamedDependency[Live],
     key: NamedDependency[Key],
     server: NamedDependency[Server],
+    standing: NamedDependency[Standing],
+    snapshots: NamedDependency[Snapshots],
 ) -> Health:
     """Tell everybody that the agent is up, and who has the secret also what it does."""
     known = key.opens(request.scope["headers"])
@@ -43,6 +47,9 @@ async def health(  # noqa: PLR0917 - dependencies, by name
         running_turns=turns.running if known else None,
         next_due=agenda.next_due() if known else None,
         config_version=settings.agent_config_version if known else None,
+        mode=standing.mode if known else None,
+        epoch=standing.epoch if known else None,
+        trouble=(snapshots.trouble or None) if known else None,
     )
 
 

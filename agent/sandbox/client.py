@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,20 @@ class Sandbox:
             raise ConnectionResetError("the tool launcher broke off the call")
         return Output(bytes(data[:limit]), len(data) > limit, wire.to_result(packet))
 
+    async def stream_out(self, request: Request, take: Callable[[bytes], None]) -> Result:
+        """Run without input, and hand over what it writes as it comes, however much that is."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(0)
+            await loop.sock_connect(connection, str(self._path))
+            feed, listen = _hand_over(connection, request)
+            os.close(feed)
+            await take_pipe(listen, take)
+            packet = await loop.sock_recv(connection, wire.MAX_PACKET)
+        if not packet:
+            raise ConnectionResetError("the tool launcher broke off the call")
+        return wire.to_result(packet)
+
 
 def _hand_over(connection: socket.socket, request: Request) -> tuple[int, int]:
     """Send the request with the tool's ends of two pipes; ours: where to write its input and read its output."""
@@ -123,5 +137,17 @@ async def read_pipe(pipe: int, data: bytearray, limit: int) -> None:
     try:
         while len(data) < limit and (chunk := await reader.read(_CHUNK)):
             data += chunk
+    finally:
+        transport.close()
+
+
+async def take_pipe(pipe: int, take: Callable[[bytes], None]) -> None:
+    """Hand over what comes, to its end; the pipe is closed then."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0))
+    try:
+        while chunk := await reader.read(_CHUNK):
+            take(chunk)
     finally:
         transport.close()

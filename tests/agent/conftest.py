@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import os
 import re
 import signal
@@ -7,7 +6,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -112,21 +111,36 @@ def settings(libertai, tmp_path):
     return make
 
 
+class Agents:
+    """Starts agents inside this process: `client = await agents(agent_keepalive_seconds=1)`."""
+
+    def __init__(self, settings: Callable[..., Settings]) -> None:
+        self._settings = settings
+        self._servings: dict[Client, Serving] = {}
+
+    async def __call__(self, *, clock: Callable[[], float] = time.time, **changes) -> Client:
+        agent = build(self._settings(**changes), clock=clock)
+        serving = Serving(agent.asgi)
+        await serving.start()
+        client = Client(serving.url, agent)
+        self._servings[client] = serving
+        return client
+
+    async def stop(self, client: Client) -> None:
+        """End it, so that another may use its folder."""
+        await client.http.aclose()
+        await self._servings.pop(client).stop()
+
+    async def close(self) -> None:
+        for client in reversed(list(self._servings)):
+            await self.stop(client)
+
+
 @pytest.fixture
 async def agents(settings):
-    """Starts agents inside this process: `client = await agents(agent_keepalive_seconds=1)`."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(*, clock=time.time, **changes) -> Client:
-            agent = build(settings(**changes), clock=clock)
-            serving = Serving(agent.asgi)
-            await serving.start()
-            stack.push_async_callback(serving.stop)
-            client = Client(serving.url, agent)
-            stack.push_async_callback(client.http.aclose)
-            return client
-
-        yield start
+    made = Agents(settings)
+    yield made
+    await made.close()
 
 
 @pytest.fixture
@@ -151,6 +165,11 @@ class AgentProcess:
             client = Client(f"http://127.0.0.1:{door.getsockname()[1]}")
         self._clients.append(client)
         return client
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         assert self._process

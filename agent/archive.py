@@ -1,0 +1,164 @@
+"""The form of a snapshot: one tar archive of `agent.db`, the workspace and, at its end, `manifest.json`.
+
+The part of the workspace comes as tar blocks from behind the wall and goes there again; in here it is only looked
+through. All of this is files and hashes, and is called in a thread.
+"""
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from agent.protocol import Manifest, Part
+
+DATABASE, WORKSPACE, MANIFEST = "agent.db", "workspace", "manifest.json"
+MAX_MANIFEST_BYTES = 1_000_000
+_CHUNK = 1 << 20
+_BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * _BLOCK)
+"""What ends a tar archive."""
+
+
+class BadArchive(Exception):
+    """It is not a snapshot that can be restored; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of the archive's file: from this byte, so many."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Where in the archive everything is."""
+
+    manifest: Manifest
+    database: Range
+    workspace: Range
+
+
+def begin(archive: IO[bytes], database: Path) -> Part:
+    """Write the database at the archive's beginning."""
+    size = database.stat().st_size
+    archive.write(_header(DATABASE, size))
+    with database.open("rb") as source:
+        digest = _copy(source, archive, size)
+    archive.write(bytes(-size % _BLOCK))
+    return Part(name=DATABASE, size=size, sha256=digest)
+
+
+def finish(archive: IO[bytes], manifest: Manifest) -> None:
+    """Write the manifest, and the archive's end."""
+    said = manifest.model_dump_json().encode()
+    archive.write(_header(MANIFEST, len(said)) + said + bytes(-len(said) % _BLOCK) + END)
+
+
+def inspect(path: Path) -> Contents:
+    """Look through an archive and check every byte of it against its manifest; `BadArchive` says what is wrong."""
+    try:
+        with path.open("rb") as file:
+            contents = _locate(file)
+            _check(file, contents)
+    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        raise BadArchive(f"it is not a whole tar archive: {error}") from error
+    return contents
+
+
+def extract(path: Path, part: Range, target: Path) -> None:
+    """Copy a part into a file of its own."""
+    with path.open("rb") as source, target.open("wb") as file:
+        source.seek(part.start)
+        _copy(source, file, part.size)
+
+
+def read(path: Path, part: Range) -> Iterator[bytes]:
+    """A part in pieces."""
+    with path.open("rb") as source:
+        source.seek(part.start)
+        yield from _pieces(source, part.size)
+
+
+def _locate(file: IO[bytes]) -> Contents:
+    database: Range | None = None
+    start = 0
+    with tarfile.open(fileobj=file, mode="r:", errorlevel=2) as archive:
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]  # or it keeps each of 100,000
+            if database is None:
+                if member.name != DATABASE or not member.isreg():
+                    raise BadArchive(f"it begins with {member.name!r} and not with {DATABASE}")
+                database = Range(member.offset_data, member.size)
+                start = member.offset_data + member.size + -member.size % _BLOCK
+            elif member.name == MANIFEST:
+                manifest = _manifest(archive, member)
+                return Contents(manifest, database, Range(start, member.offset - start))
+            else:
+                _check_member(member)
+    raise BadArchive(f"it ends without {MANIFEST}")
+
+
+def _manifest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Manifest:
+    file = archive.extractfile(member)
+    if file is None or member.size > MAX_MANIFEST_BYTES:
+        raise BadArchive(f"its {MANIFEST} is no file, or too big")
+    said = file.read()
+    if len(said) != member.size:
+        raise BadArchive(f"it ends in the middle of {MANIFEST}")
+    try:
+        return Manifest.model_validate_json(said)
+    except ValidationError as error:
+        raise BadArchive(f"its {MANIFEST} is none: {error.error_count()} fields are wrong") from error
+
+
+def _check_member(member: tarfile.TarInfo) -> None:
+    """Only what a workspace holds, and only below it."""
+    words = member.name.split("/")
+    if words[0] != WORKSPACE or ".." in words or "" in words[:-1] or "\0" in member.name:
+        raise BadArchive(f"it holds {member.name[:200]!r}, which is outside of the workspace")
+    if not (member.isreg() or member.isdir() or member.issym()):
+        raise BadArchive(f"it holds {member.name[:200]!r}, which is neither file nor folder nor symbolic link")
+
+
+def _check(file: IO[bytes], contents: Contents) -> None:
+    found = {DATABASE: contents.database}
+    if contents.workspace.size:
+        found[WORKSPACE] = contents.workspace
+    told = {part.name: part for part in contents.manifest.parts}
+    if found.keys() != told.keys():
+        raise BadArchive(f"its manifest tells of {sorted(told)}, and it holds {sorted(found)}")
+    for name, part in found.items():
+        file.seek(part.start)
+        if (part.size, _copy(file, None, part.size)) != (told[name].size, told[name].sha256):
+            raise BadArchive(f"{name} is not what the manifest says: it was altered or cut")
+
+
+def _header(name: str, size: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+def _copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:
+    """Copy so many bytes; their SHA-256. `BadArchive` if there are fewer."""
+    digest = hashlib.sha256()
+    for piece in _pieces(source, size):
+        digest.update(piece)
+        if target is not None:
+            target.write(piece)
+    return digest.hexdigest()
+
+
+def _pieces(source: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        piece = source.read(min(size, _CHUNK))
+        if not piece:
+            raise BadArchive("it ends too early")
+        size -= len(piece)
+        yield piece
