@@ -20,7 +20,7 @@ from agent.protocol import Done, Manifest, Role
 from tests.agent.conftest import answer
 from tests.fakes.libertai_sim import Script, ToolCall
 
-NAMES = ["plain.txt", "with space", "new\nline", "quo\"te's", "ünïcødé 🍲", "x" * 250, b"not\xffunicode", ".hidden"]
+NAMES: list[str | bytes] = ["plain.txt", "with space", "new\nline", "quo\"te's", "ünïcødé 🍲", "x" * 250, b"not\xffunicode", ".hidden"]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def fill(folder):
 
 def seen(folder):
     """Everything in a folder: name → what it is."""
-    found = {}
+    found: dict[bytes, tuple[object, object]] = {}
     for place, folders, files in os.walk(os.fsencode(folder)):
         for name in folders + files:
             path = os.path.join(place, name)  # noqa: PTH118
