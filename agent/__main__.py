@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from agent import log
+from agent import lean, log  # noqa: F401 - `lean` is for its effect
 from agent.app import Agent, build
 from agent.errors import BadSettings
 from agent.sandbox.kernel import forbid_dumps

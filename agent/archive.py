@@ -4,21 +4,25 @@ The part of the workspace comes as tar blocks from behind the wall and goes ther
 through. All of this is files and hashes, and is called in a thread.
 """
 
+from __future__ import annotations
+
 import hashlib
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from agent.protocol import Manifest, Part
 
+if TYPE_CHECKING:
+    import tarfile
+
 DATABASE, WORKSPACE, MANIFEST = "agent.db", "workspace", "manifest.json"
 MAX_MANIFEST_BYTES = 1_000_000
 _CHUNK = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
+_BLOCK = 512
 END = bytes(2 * _BLOCK)
 """What ends a tar archive."""
 
@@ -62,6 +66,8 @@ def finish(archive: IO[bytes], manifest: Manifest) -> None:
 
 def inspect(path: Path) -> Contents:
     """Look through an archive and check every byte of it against its manifest; `BadArchive` says what is wrong."""
+    import tarfile  # noqa: PLC0415 - idle agents do without
+
     try:
         with path.open("rb") as file:
             contents = _locate(file)
@@ -88,6 +94,8 @@ def read(path: Path, part: Range) -> Iterator[bytes]:
 def _locate(file: IO[bytes]) -> Contents:
     database: Range | None = None
     start = 0
+    import tarfile  # noqa: PLC0415 - loaded by then
+
     with tarfile.open(fileobj=file, mode="r:", errorlevel=2) as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # or it keeps each of 100,000
@@ -140,6 +148,8 @@ def _check(file: IO[bytes], contents: Contents) -> None:
 
 
 def _header(name: str, size: int) -> bytes:
+    import tarfile  # noqa: PLC0415 - idle agents do without
+
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o600
     return member.tobuf(tarfile.PAX_FORMAT)

@@ -20,7 +20,8 @@ MAX_ID_CHARS = 128
 class Model(BaseModel):
     """Base of everything on the wire: unknown fields are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when first needed: an idle agent needs few of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Role(StrEnum):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.protocol.base import Model, ProtocolError
 
@@ -144,7 +144,7 @@ class KeepAlive(Model):
 
 Event = Annotated[Text | Restart | Notice | Tool | File | Ask | Failed | Done | KeepAlive, Field(discriminator="type")]
 Final = Failed | Done
-_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
 
 def to_json(event: Event) -> str:

@@ -20,7 +20,16 @@ from agent.protocol import Done, Manifest, Role
 from tests.agent.conftest import answer
 from tests.fakes.libertai_sim import Script, ToolCall
 
-NAMES: list[str | bytes] = ["plain.txt", "with space", "new\nline", "quo\"te's", "ünïcødé 🍲", "x" * 250, b"not\xffunicode", ".hidden"]
+NAMES: list[str | bytes] = [
+    "plain.txt",
+    "with space",
+    "new\nline",
+    "quo\"te's",
+    "ünïcødé 🍲",
+    "x" * 250,
+    b"not\xffunicode",
+    ".hidden",
+]
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def fill(folder):
     (folder / "deep" / "er" / "run.sh").write_text("#!/bin/sh\n")
     (folder / "deep" / "er" / "run.sh").chmod(0o755)
     (folder / "empty").mkdir()
-    (folder / "link").symlink_to("plain.txt")
+    (folder / "link").symlink_to("plain")
     (folder / "away").symlink_to("/etc/passwd")
     (folder / "loop").symlink_to("loop")
     (folder / "shut").mkdir()
