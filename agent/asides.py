@@ -36,7 +36,7 @@ def shown(message: Message) -> Message:
     if message.aside is None:
         return message
     aside = "\n".join(filter(None, (message.aside.moment, message.aside.facts)))
-    return Message(message.speaker, _FRAME.format(text=message.text, aside=aside))
+    return Message(message.speaker, _FRAME.format(text=message.text, aside=aside), images=message.images)
 
 
 def within(message: Message, scope: str) -> Message:

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from agent.app import Agent, build
+from agent.history import CHARS_PER_TOKEN
 from agent.protocol import EVENT_STREAM, ChatRequest, Event, KeepAlive, Restart, Text, from_sse
 from agent.settings import Settings
 from tests.fakes.libertai import LibertAIDouble
@@ -80,6 +82,15 @@ async def next_of[E: Event](events: AsyncIterator[Event], kind: type[E]) -> E:
 def as_written(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was said, without the notes on the time and the memory that go with questions."""
     return [message | {"content": _NOTE.sub("", message["content"])} for message in messages]
+
+
+async def room_for_chats(client: Client, libertai: LibertAIDouble, tokens: int, **fields) -> None:
+    """Leave this much of the context to chats, however large the system prompt and the tools are; asks one question."""
+    await client.events(chat_id="measured", **fields)
+    call = (await libertai.calls())[-1]
+    frame = (len(call.system) + len(json.dumps(call.body["tools"]))) // CHARS_PER_TOKEN
+    response = await client.http.put("/config", json={"version": 1, "context_tokens": frame + tokens})
+    assert response.is_success, response.text
 
 
 def without_keepalives(events: list[Event]) -> list[Event]:

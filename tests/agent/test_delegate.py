@@ -67,7 +67,8 @@ async def test_task_is_done_in_a_conversation_of_its_own_and_its_result_comes_ba
     assert "Tom" not in json.dumps(first.body)
     assert first.system.startswith(asked.system.partition("\n\n")[0])
     assert "Now you work on a part of a bigger task" in first.system
-    assert tools_of(asked) - tools_of(first) == {"ask", "delegate"}
+    of_the_turn = {"ask", "delegate", "send_file", "remind", "reminders", "cancel_reminder"}
+    assert tools_of(asked) - tools_of(first) == of_the_turn
     assert [message["role"] for message in second.messages] == ["user", "assistant", "tool"]
     assert results_of(last) == {"d1": "Leeks are green."}
     running_, done = ToolState.RUNNING, ToolState.DONE

@@ -179,7 +179,8 @@ async def test_turned_on_a_visitors_model_only_reads(agents, do, libertai, tmp_p
     told = await do(client, "read_file", role=Role.VISITOR, chat="v1", path="../../plan.txt")
     assert "outside of your folder" in told
     assert tools_of((await libertai.calls())[0]) == {
-        "remember", "forget", "read_file", "list_files", "search_files", "send_file",
+        "ask", "remember", "forget", "recall", "remind", "reminders", "cancel_reminder", "load_skill",
+        "read_file", "list_files", "search_files", "send_file",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from agent.protocol import Role
 from agent.recall import MAX_HITS, Recall
 from agent.store import Message, Speaker, Store
-from tests.agent.conftest import answer
+from tests.agent.conftest import answer, room_for_chats
 from tests.fakes.libertai_sim import Script, ToolCall
 
 
@@ -100,8 +100,9 @@ async def test_hundred_thousand_messages_are_searched_in_bounded_time_and_others
 
 
 async def test_model_recalls_what_its_summary_has_lost(agents, libertai):
-    client = await agents(agent_context_tokens=1_200)
+    client = await agents()
     await libertai.always(Script(text="Fine. " * 30))
+    await room_for_chats(client, libertai, 1_000, role=Role.OWNER)
     await client.events("My cat is called Tom.", role=Role.OWNER)
     while not (await libertai.calls())[-1].messages[0]["content"].startswith("Summary"):
         await client.events("word " * 30, role=Role.OWNER)

@@ -22,7 +22,7 @@ BLIND = "You cannot see images with this model: tell the person so."
 
 @pytest.fixture
 async def client(agents):
-    return await agents(agent_vision=lambda: True)
+    return await agents(agent_vision=True)
 
 
 async def sent(client, file_id: str, content: bytes, chat: str = "c1", name: str = "a.png"):
@@ -175,10 +175,10 @@ async def test_forgotten_chat_has_no_images(client, libertai, tmp_path):
 
 
 async def test_images_survive_a_restart(agents, libertai):
-    first = await agents(agent_vision=lambda: True)
+    first = await agents(agent_vision=True)
     await ask(first, "What?", await sent(first, "f1", png(1)))
     first.turns._store.close()
-    second = await agents(agent_vision=lambda: True)
+    second = await agents(agent_vision=True)
     await ask(second, "And?")
     assert shown((await libertai.calls())[-1]) == [[png(1)], []]
 
@@ -227,7 +227,7 @@ def test_repairs_keep_the_images_of_merged_messages():
         result("k"),
         Message(Speaker.USER, "c", images=("2", "3")),
     ]
-    assert [message.images for message in valid(messages)] == [("1",), (), (), ("2", "3")]
+    assert [message.images for message in valid(messages)] == [("1",), (), (), (), ("2", "3")]
 
 
 def test_images_count_as_tokens_but_no_more_than_are_shown():
