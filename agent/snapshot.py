@@ -130,6 +130,8 @@ class Snapshots:
         def take(piece: bytes) -> None:
             nonlocal size
             size += len(piece)
+            if size > MAX_BYTES:
+                raise NotPacked(f"the workspace has more than {MAX_BYTES} bytes, holes in files counted")
             digest.update(piece)
             file.write(piece)
 

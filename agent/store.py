@@ -27,6 +27,8 @@ NEWEST_IMAGES = 4
 SCHEMA_VERSION = 1
 """Changes only when an older agent can no longer use the database; tables and columns that are added do not count."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_LOST = "agent.db.lost"
+"""What was wrong with the database that this empty one stands for, until a snapshot takes its place."""
 _PAGES_AT_ONCE = 256
 """Of a copy: a megabyte, between which others may write."""
 KEEP_TURNS_SECONDS = 7 * 24 * 3600
@@ -164,6 +166,7 @@ class Store:
             self._database = _open(self._path)
             for schema in self._prepared:
                 self._database.executescript(schema)
+        self._path.with_name(_LOST).unlink(missing_ok=True)
         self.damage = ""
 
     def freeze(self) -> None:
@@ -178,18 +181,29 @@ class Store:
 
     def _open_or_set_aside(self) -> sqlite3.Connection:
         """Open it; one that is damaged is kept beside, for whoever can make something of it."""
+        if self._path is None:
+            return _open(None)
+        lost = self._path.with_name(_LOST)
+        if lost.exists():
+            self.damage = lost.read_text()
         try:
+            if self._path.exists() and not self._path.stat().st_size:
+                raise _corrupt("the file is empty")
             return _open(self._path)
         except sqlite3.DatabaseError as error:
-            if self._path is None or error.sqlite_errorcode not in _DAMAGED:
+            if error.sqlite_errorcode not in _DAMAGED:
                 raise
             self.damage = str(error)
-        aside = self._path.with_name(f"{self._path.name}.damaged-{int(time.time())}")
+        lost.write_text(self.damage)
+        self._set_aside(self._path)
+        return _open(self._path)
+
+    def _set_aside(self, path: Path) -> None:
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         for left in ("", "-wal"):
             with suppress(FileNotFoundError):
-                self._path.with_name(self._path.name + left).rename(f"{aside}{left}")
+                path.with_name(path.name + left).rename(f"{aside}{left}")
         log.warning("database damaged and set aside", file=aside.name, reason=self.damage)
-        return _open(self._path)
 
     def commit(self) -> None:
         """Make everything written so far safe now."""
@@ -356,7 +370,7 @@ def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
     for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
         database.execute(f"PRAGMA {pragma}")
     if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise _corrupt()
+        raise _corrupt("database disk image is malformed")
     if database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
         database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     database.executescript(_SCHEMA)
@@ -377,8 +391,8 @@ def _columns(message: Message) -> tuple[str, ...]:
     )
 
 
-def _corrupt() -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError("database disk image is malformed")
+def _corrupt(words: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(words)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
 

@@ -205,6 +205,14 @@ async def test_links_are_not_followed(agents, workspace, tmp_path):
     assert b"the agent's own secret" not in await take(await agents())
 
 
+async def test_a_workspace_that_is_too_big_for_an_archive_is_said_so(agents, workspace, monkeypatch):
+    monkeypatch.setattr("agent.snapshot.MAX_BYTES", 10_000_000)
+    with (workspace / "holes").open("wb") as file:
+        file.truncate(2_000_000_000)
+    refused = await (await agents()).http.get("/snapshot")
+    assert (refused.status_code, refused.json()["kind"]) == (503, "not_packed")
+
+
 async def test_five_thousand_files(agents, standby, workspace, tmp_path):
     for number in range(5_000):
         (workspace / f"f{number}").write_text(str(number))
@@ -410,6 +418,8 @@ async def test_a_killed_agent_restores_or_keeps_what_it_had(process, environment
 def damage(path, how):
     if how == "noise":
         path.write_bytes(os.urandom(20_000))
+    elif how == "empty":
+        path.write_bytes(b"")
     elif how == "cut":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
@@ -418,7 +428,7 @@ def damage(path, how):
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["noise", "cut", "overwritten"])
+@pytest.mark.parametrize("how", ["noise", "cut", "overwritten", "empty"])
 async def test_a_damaged_database_is_set_aside_and_a_snapshot_brings_the_agent_back(agents, tmp_path, how):
     client = await agents()
     for number in range(50):
@@ -428,7 +438,9 @@ async def test_a_damaged_database_is_set_aside_and_a_snapshot_brings_the_agent_b
     damage(tmp_path / "data" / "agent.db", how)
     damaged = (tmp_path / "data" / "agent.db").read_bytes()
 
-    again = await agents()
+    await agents.stop(await agents())
+    again = await agents()  # the loss is not forgotten by a restart
+    assert (await again.http.post("/activate", json={"epoch": 1})).json()["kind"] == "not_restored"
     health = (await again.http.get("/health")).json()
     assert health["mode"] == "standby"
     assert "was damaged" in health["trouble"]
