@@ -69,6 +69,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         questions=Questions(files, tools=lambda: live.settings().agent_tools),
         ledger=ledger,
         next_due=agenda.next_due,
+        clock=clock,
     )
     ticker = Ticker(agenda, turns)
     chats = Chats(turns, store)
