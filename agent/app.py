@@ -78,6 +78,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         ledger=ledger,
         next_due=agenda.next_due,
         standing=standing,
+        clock=clock,
     )
     ticker = Ticker(agenda, turns, standing)
     chats = Chats(turns, store)

@@ -37,6 +37,7 @@ from agent.store import Message, Speaker, Store, StoredTurn, TurnState
 from agent.usage import Ledger, Meter, metered
 
 _PARAGRAPH = "\n\n"
+_SWEEP_SECONDS = 24 * 3600
 
 
 class Equip(Protocol):
@@ -179,6 +180,7 @@ class Turns:
         ledger: Ledger,
         next_due: Callable[[], float | None],
         standing: Standing,
+        clock: Callable[[], float],
     ) -> None:
         """`loop` is asked for by each turn that begins; `next_due` says when the control plane shall call."""
         self.draining = False
@@ -190,6 +192,8 @@ class Turns:
         self._loop = loop
         self._limits = limits
         self._next_due = next_due
+        self._clock = clock
+        self._swept: float | None = None
         self._slots = asyncio.Semaphore(limits.concurrent)
         self._live: dict[str, Turn] = {}
         self._queues: dict[str, deque[Turn]] = {}  # the first of each runs
@@ -224,7 +228,7 @@ class Turns:
             events = EventLog.of_past_turn(self._store, stored.id, base=stored.base)
             self._end(events, failed(ErrorKind.INTERRUPTED, events.last + 1))
             log.warning("turn interrupted", turn=stored.id)
-        self._store.drop_old_turns()
+        self._sweep()
 
     def chat_of(self, turn_id: str) -> str | None:
         """The chat of a turn that waits or runs; None of one that has ended."""
@@ -329,6 +333,14 @@ class Turns:
         self._end(turn.events, final)
         log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
         self._leave(turn)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Once a day, since an agent may run for months."""
+        now = self._clock()
+        if self._swept is None or now - self._swept >= _SWEEP_SECONDS:
+            self._swept = now
+            self._store.drop_old_turns()
 
     def _end(self, events: EventLog, final: Done | Failed) -> None:
         self._store.end_turn(events.turn_id, TurnState.DONE if isinstance(final, Done) else TurnState.FAILED)

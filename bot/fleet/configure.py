@@ -74,5 +74,12 @@ class Configurer:
 
     async def _config(self, agent: Agent, version: int) -> protocol.Config:
         model = await self._libertai.resolve(agent.model)
-        tools = await self._tools.decide(model)
-        return protocol.Config(version=version, name=agent.name, job=agent.job, model=model, tools=tools)
+        return protocol.Config(
+            version=version,
+            name=agent.name,
+            job=agent.job,
+            model=model,
+            # As a start would say it: what the one model can do, the other may not.
+            tools=await self._tools.decide(model),
+            vision=await self._libertai.can_see(model) or False,
+        )

@@ -244,3 +244,31 @@ async def test_draining_agent_interrupts_what_does_not_end(client, libertai):
         await client.turns.drain(0)
         finals = [[event async for event in running][-1], [event async for event in waiting][-1]]
     assert [final.kind for final in finals] == [ErrorKind.INTERRUPTED, ErrorKind.INTERRUPTED]
+
+
+async def test_turns_older_than_a_week_are_dropped_once_a_day_and_what_was_said_stays(agents, libertai):
+    now = [1_000.0]
+    client = await agents(clock=lambda: now[0])
+    for turn_id in ("old", "recent"):
+        await client.events(turn_id=turn_id)
+    days = {"old": 8, "recent": 6}
+    for turn_id, age in days.items():
+        execute(client, "UPDATE turn SET created = created - ? WHERE id = ?", age * 24 * 3600, turn_id)
+
+    now[0] += 24 * 3600 - 1
+    await client.events(turn_id="same day")
+    assert turns_known(client) == {"old", "recent", "same day"}
+    now[0] += 1
+    await client.events(turn_id="next day")
+    assert turns_known(client) == {"recent", "same day", "next day"}
+
+    assert execute(client, "SELECT count(*) FROM event WHERE turn_id = 'old'") == [(0,)]
+    assert execute(client, "SELECT count(*) FROM message WHERE turn_id = 'old'") == [(2,)]
+
+
+def execute(client, statement, *values):
+    return client.turns._store.execute(statement, values).fetchall()
+
+
+def turns_known(client):
+    return {turn_id for (turn_id,) in execute(client, "SELECT id FROM turn")}

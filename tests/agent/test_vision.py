@@ -183,6 +183,22 @@ async def test_images_survive_a_restart(agents, libertai):
     assert shown((await libertai.calls())[-1]) == [[png(1)], []]
 
 
+async def test_change_of_the_model_changes_what_is_shown(agents, libertai):
+    client = await agents()
+    assert BLIND in await told(client, libertai, await sent(client, "f1", png(1)))
+    for version, vision in enumerate((True, False), 1):
+        await client.http.put("/config", json={"version": version, "vision": vision})
+        photo = await sent(client, f"g{version}", png(2))
+        assert (BLIND in await told(client, libertai, photo)) is not vision
+        assert [png(2)] in shown((await libertai.calls())[-1]) or not vision
+
+
+async def told(client, libertai, file) -> str:
+    """What the model is told with a question that brings this file."""
+    await ask(client, "What is this?", file)
+    return text_of((await libertai.calls())[-1].messages[-1]["content"])
+
+
 async def test_summary_leaves_images_out(agents, libertai):
     client = await agents(agent_vision=True, agent_context_tokens=3_000)
     await ask(client, "What is this?", await sent(client, "f1", png(1)))

@@ -1,12 +1,15 @@
 """What owners change reaches running agents, at once or as soon as they answer, and starts with those that do not."""
 
 import asyncio
+import json
 from typing import cast
 
 import pytest
 
 from agent import protocol
 from bot.accounts.edits import Edits
+from bot.accounts.kept import KeptAnswers
+from bot.accounts.libertai import KEPT_NAME
 from bot.accounts.tools import ToolPolicy
 from bot.errors import AgentOffline, AgentRefused
 from bot.fleet.books import Books
@@ -91,6 +94,7 @@ class Agent:
         self.refusal = refusal
         self.seen = seen
         self.taken: list[int] = []
+        self.told: list[protocol.Config] = []
 
     async def configure(self, _door: Door, config: protocol.Config) -> None:
         if self.refusal:
@@ -98,6 +102,7 @@ class Agent:
         if config.version < self.seen:
             raise AgentRefused("stale_config", "older")
         self.taken.append(config.version)
+        self.told.append(config)
 
     async def health(self, _door: Door) -> protocol.Health:
         return protocol.Health(status="ok", agent_name="Ada", release="r1", config_version=self.seen)
@@ -132,6 +137,22 @@ async def test_an_agent_that_has_seen_a_higher_version_is_outdone(world, configu
     await configurer(agent).sweep()
     assert agent.taken == [8]
     assert await world.books.unconfigured() == []
+
+
+@pytest.mark.parametrize("can", [(True, True), (False, True), (True, False)])
+async def test_an_agent_is_told_what_its_new_model_can_do(database, configurer, away, can):
+    catalogue = {"models": [], "tools": {"smart": can[0]}, "vision": {"smart": can[1]}}
+    await KeptAnswers(database).put(KEPT_NAME, json.dumps(catalogue))
+    agent = Agent()
+    assert await configurer(agent).bring(away)
+    [config] = agent.told
+    assert (config.model, config.tools, config.vision) == ("smart", *can)
+
+
+async def test_a_model_that_nobody_knows_is_not_shown_images(configurer, away):
+    agent = Agent()
+    assert await configurer(agent).bring(away)
+    assert [config.vision for config in agent.told] == [False]
 
 
 async def test_an_agent_that_cannot_be_told_is_started_anew_once(world, configurer, away):
