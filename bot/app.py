@@ -136,7 +136,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
     # Not in /tmp: in a container that is memory, and has room for one file.
     sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
-    relay, postman = Relay(bot, limiter, turns, offers, sender=sender), Postman(bot, letters, people.agents)
+    relay = Relay(bot, limiter, turns, offers, sender=sender)
+    postman = Postman(bot, letters, people.agents, people.users, texts, sender, route.get_file)
     conversations = Conversations(turns, people.agents, people.users, relay, texts, postman=postman)
     outboxes = Outboxes(route, alarms, letters, conversations.deliver)
     updates = Updates()

@@ -1,7 +1,8 @@
 """Letters of real rows, brought into the Bot API double."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,14 @@ from agent import protocol
 from bot.accounts.agents import Agents, Card
 from bot.accounts.users import Person, Users
 from bot.chat.letters import Letters
+from bot.errors import AgentRefused
 from bot.store.database import Database
 from bot.store.models import Draft, Letter, LetterState, Turn
 from bot.store.vault import Vault
+from bot.telegram.files import FileSender
 from bot.telegram.limiter import Limiter
 from bot.telegram.postman import Postman
+from bot.telegram.texts import load_texts
 from bot.telegram.transport import AiohttpRequest
 from tests.fakes.telegram_client import SimUser, TelegramDouble
 from tests.fakes.telegram_views import FaultKind, MessageView
@@ -35,6 +39,9 @@ class Stage:
     bot: ExtBot[Any]
     agent_id: int
     postman: Postman
+    make: Callable[[], Postman]
+    """Another one, as after a restart."""
+    files: dict[str, bytes]
 
     async def write(self, *texts: str) -> None:
         for number, text in enumerate(texts, 1):
@@ -82,8 +89,23 @@ async def stage(database: Database, vault: Vault) -> AsyncIterator[Stage]:
                     sequence=1,
                 )
                 session.add(said)
-            postman = Postman(bot, letters, agents)
-            yield Stage(telegram, owner, database, letters, agents, bot, agent_id, postman)
+            files: dict[str, bytes] = {}
+
+            @asynccontextmanager
+            async def open_file(_agent: int, _chat: str, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+                if file_id not in files:
+                    raise AgentRefused("not_found", "There is no such file.")
+                yield _pieces(files[file_id])
+
+            def make() -> Postman:
+                sender = FileSender(bot, pauses=())
+                return Postman(bot, letters, agents, users, load_texts(), sender, open_file)
+
+            yield Stage(telegram, owner, database, letters, agents, bot, agent_id, make(), make, files)
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def test_letters_come_in_order_under_the_agents_name(stage: Stage) -> None:
@@ -146,7 +168,7 @@ async def test_after_a_break_a_long_letter_goes_on_where_it_was(stage: Stage, mo
 
 async def test_a_restarted_bot_goes_on(stage: Stage) -> None:
     await stage.write("⏰ Eat")
-    again = Postman(stage.bot, stage.letters, stage.agents)
+    again = stage.make()
     for chat_id in await stage.letters.waiting():
         again.expect(chat_id)
 
@@ -183,7 +205,41 @@ async def test_told_to_stop_while_it_sends_it_writes_down_that_it_has_sent(stage
     await asyncio.gather(delivering, return_exceptions=True)
 
     assert await stage.texts() == ["Ada ·\n⏰ Eat"]
-    again = Postman(stage.bot, stage.letters, stage.agents)
+    again = stage.make()
     again.expect(stage.owner.id)
     assert await again.deliver(stage.owner.id)
     assert await stage.texts() == ["Ada ·\n⏰ Eat"]
+
+
+def attached(name: str, content: bytes) -> protocol.Attachment:
+    return protocol.Attachment(id=name[:3], name=name, media_type="text/plain", size=len(content))
+
+
+async def test_files_of_a_letter_come_after_its_text_each_once(stage: Stage) -> None:
+    stage.files["one"] = b"first"
+    files = (attached("one.txt", b"first"), attached("two.txt", b"is gone"))
+    letter = protocol.Letter(id=1, chat_id=str(stage.owner.id), text="Two files", created=0, files=files)
+    await stage.letters.keep(stage.agent_id, [letter])
+    stage.postman.expect(stage.owner.id)
+    assert await stage.postman.deliver(stage.owner.id)
+
+    text, document, lost = await stage.shown()
+    assert text.text == "Ada ·\nTwo files"
+    assert document.file
+    assert (document.file.name, await stage.telegram.content(document.file.file_id)) == ("one.txt", b"first")
+    assert lost.text == "📎 two.txt could not be sent."
+    assert (await stage.row()).state is LetterState.DELIVERED
+
+
+async def test_after_a_restart_only_the_files_that_are_missing_are_sent(stage: Stage) -> None:
+    stage.files |= {"one": b"first", "two": b"second"}
+    files = (attached("one.txt", b"first"), attached("two.txt", b"second"))
+    letter = protocol.Letter(id=1, chat_id=str(stage.owner.id), text="Two files", created=0, files=files)
+    await stage.letters.keep(stage.agent_id, [letter])
+    kept = await stage.letters.next(stage.owner.id)
+    assert kept
+    await stage.letters.sent(kept, 2)  # as a bot leaves it that died before the second file
+    again = stage.make()
+    again.expect(stage.owner.id)
+    assert await again.deliver(stage.owner.id)
+    assert [message.file.name for message in await stage.shown() if message.file] == ["two.txt"]
