@@ -72,7 +72,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         clock=clock,
     )
     ticker = Ticker(agenda, turns)
-    chats = Chats(turns, store)
+    chats = Chats(turns, store, files)
     key = Key(settings.agent_secret)
 
     @asynccontextmanager
