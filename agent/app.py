@@ -81,7 +81,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         clock=clock,
     )
     ticker = Ticker(agenda, turns, standing)
-    chats = Chats(turns, store)
+    chats = Chats(turns, store, files)
     snapshots = Snapshots(settings.agent_data, store, files.runner, standing, settings.agent_release)
     handover = Handover(standing, turns, ticker, store=store, snapshots=snapshots)
     key = Key(settings.agent_secret)

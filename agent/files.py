@@ -79,6 +79,18 @@ class Files:
             raise Refused(404, "not_found", f"This file is gone: {failure}") from failure
         return file.model_copy(update={"size": reader.size}), reader.from_first(first)
 
+    def chats(self, beginning: str) -> list[str]:
+        """The chats with files whose ids begin so."""
+        rows = self.store.execute("SELECT DISTINCT chat_id FROM file WHERE chat_id GLOB ?", (f"{beginning}*",))
+        return [row[0] for row in rows]
+
+    async def erase(self, chat_id: str) -> None:
+        """Remove what people sent in a chat, and forget its files; `ToolFailed` if that must be tried again."""
+        rows = self.store.execute("SELECT folder, path FROM file WHERE chat_id = ? AND received = 1", (chat_id,))
+        for folder, path in rows.fetchall():
+            await Workspace(self.runner, folder).do("remove", path=path)
+        self.forget(chat_id)
+
     def forget(self, chat_id: str) -> None:
         """Forget which files a chat has. They stay in the workspace."""
         self.store.execute("DELETE FROM file WHERE chat_id = ?", (chat_id,))

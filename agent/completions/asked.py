@@ -8,14 +8,24 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from agent.completions.pictures import Picture, picture
 from agent.errors import Refused
-from agent.protocol import MAX_MESSAGE_CHARS
+from agent.protocol import MAX_ATTACHMENTS, MAX_MESSAGE_CHARS
 from agent.store import Message, Speaker
 
 _TEXTS = frozenset({"text", "refusal"})
 _SYSTEM = frozenset({"system", "developer"})
 _SPEAKERS = {"user": Speaker.USER, "assistant": Speaker.ASSISTANT}
+_IMAGE = "image_url"
+_EARLIER_IMAGE = "[An image was here. You can see only those of the newest message.]"
+_WORDLESS = "[Sent without words.]"
 _NOTE = "[The program that the person writes with adds:\n{words}]"
+
+
+class ImageUrl(BaseModel):
+    """Where an image is."""
+
+    url: str
 
 
 class Part(BaseModel):
@@ -24,6 +34,7 @@ class Part(BaseModel):
     type: str
     text: str = ""
     refusal: str = ""
+    image_url: ImageUrl | None = None
 
 
 class Said(BaseModel):
@@ -62,6 +73,7 @@ class Asked:
     question: str
     note: str
     before: tuple[Message, ...]
+    pictures: tuple[Picture, ...] = ()
 
     def with_note(self) -> str:
         """The question as the agent gets it; `Refused` if it is too long."""
@@ -85,7 +97,7 @@ def check(request: CompletionRequest) -> None:
 
 
 def read(request: CompletionRequest, *, is_kept: bool) -> Asked:
-    """What is asked; `Refused` (400) if it is no question in text.
+    """What is asked; `Refused` (400) if it is no question in text and images.
 
     Where the agent keeps the chat, what was said before is its own to know, and is not looked at.
     """
@@ -94,30 +106,50 @@ def read(request: CompletionRequest, *, is_kept: bool) -> Asked:
     talk = [(number, said) for number, said in messages if said.role not in _SYSTEM]
     if not talk or talk[-1][1].role != "user":
         raise Refused(400, "bad_request", "The last message must be one of the role `user`.", "messages")
-    question = _words(*talk[-1])
-    if not question.strip():
+    question, pictures = _question(*talk[-1])
+    if not (question.strip() or pictures):
         raise Refused(400, "bad_request", "The last message is empty.", "messages")
     before = () if is_kept else tuple(_message(number, said) for number, said in talk[:-1])
-    return Asked(question, _NOTE.format(words=note) if note.strip() else "", before)
+    told = _NOTE.format(words=note) if note.strip() else ""
+    return Asked(question if question.strip() else _WORDLESS, told, before, pictures)
+
+
+def _question(number: int, said: Said) -> tuple[str, tuple[Picture, ...]]:
+    parts = said.content if isinstance(said.content, list) else []
+    images = [(_where(number, index), part.image_url) for index, part in enumerate(parts) if part.type == _IMAGE]
+    if len(images) > MAX_ATTACHMENTS:
+        text = f"A message may have {MAX_ATTACHMENTS} images: leave out the others."
+        raise _unreadable(images[MAX_ATTACHMENTS][0], text)
+    pictures = tuple(picture(image.url if image else "", where) for where, image in images)
+    return _words(number, said, image=""), pictures
 
 
 def _message(number: int, said: Said) -> Message:
     if said.role not in _SPEAKERS or said.tool_calls:
         what = f"a message of the role `{said.role}`" if said.role not in _SPEAKERS else "a call of a tool"
         raise _unreadable(f"messages[{number}]", f"This agent cannot take over {what}: leave it out.")
-    return Message(_SPEAKERS[said.role], _words(number, said))
+    image = _EARLIER_IMAGE if said.role == "user" else None
+    return Message(_SPEAKERS[said.role], _words(number, said, image=image))
 
 
-def _words(number: int, said: Said) -> str:
+def _words(number: int, said: Said, *, image: str | None = None) -> str:
+    """Its text; `image` stands for each image, where there may be some."""
     if isinstance(said.content, str) or said.content is None:
         return said.content or ""
-    return "\n".join(_text(f"messages[{number}].content[{index}]", part) for index, part in enumerate(said.content))
+    texts = [_text(_where(number, index), part, image) for index, part in enumerate(said.content)]
+    return "\n".join(filter(None, texts))
 
 
-def _text(where: str, part: Part) -> str:
+def _text(where: str, part: Part, image: str | None) -> str:
+    if part.type == _IMAGE and image is not None:
+        return image
     if part.type not in _TEXTS:
-        raise _unreadable(where, f"This agent reads text only: leave parts of the type `{part.type}` out.")
+        raise _unreadable(where, f"This agent cannot read parts of the type `{part.type}` here: leave them out.")
     return part.text or part.refusal
+
+
+def _where(number: int, index: int) -> str:
+    return f"messages[{number}].content[{index}]"
 
 
 def _unsupported(name: str, text: str) -> Refused:

@@ -14,6 +14,7 @@ from litestar.response import Stream
 from agent.completions.answer import Answer, Frame, frame
 from agent.completions.asked import CompletionRequest, check, read
 from agent.completions.chats import Chats
+from agent.completions.pictures import MAX_BODY_BYTES
 from agent.config import Live
 from agent.errors import STATUSES, Refused
 from agent.events import EventLog
@@ -39,7 +40,7 @@ async def model(model_id: FromPath[str], live: NamedDependency[Live]) -> dict[st
     return _model(_known(model_id, live))
 
 
-@post("/v1/chat/completions", status_code=200)
+@post("/v1/chat/completions", status_code=200, request_max_body_size=MAX_BODY_BYTES)
 async def complete(
     data: JSONBody[CompletionRequest],
     request: Request[Any, Any, Any],
@@ -50,7 +51,7 @@ async def complete(
     """Run a turn: in the chat of `X-Baal-Chat` or `user`, else in one that is the request and nothing more."""
     name = _known(data.model, live)
     check(data)
-    events = _ask(data, request, chats)
+    events = await _ask(data, request, chats)
     with_usage = bool(data.stream_options and data.stream_options.include_usage)
     shape = Frame(events.turn_id, name, with_usage=with_usage)
     answering = _Answering(chats, events, shape, settings.agent_keepalive_seconds)
@@ -111,11 +112,11 @@ class _Answering:
         return self._shape.delta(content=text) if text else b""
 
 
-def _ask(data: CompletionRequest, request: Request[Any, Any, Any], chats: Chats) -> EventLog:
+async def _ask(data: CompletionRequest, request: Request[Any, Any, Any], chats: Chats) -> EventLog:
     chat_id = request.headers.get("x-baal-chat") or data.user
     if not chat_id:
-        return chats.ask_once(read(data, is_kept=False))
-    return chats.ask_kept(chat_id, read(data, is_kept=True), request.headers.get("idempotency-key"))
+        return await chats.ask_once(read(data, is_kept=False))
+    return await chats.ask_kept(chat_id, read(data, is_kept=True), request.headers.get("idempotency-key"))
 
 
 async def _unless_gone[T](request: Request[Any, Any, Any], work: Coroutine[Any, Any, T], answering: _Answering) -> T:

@@ -268,6 +268,14 @@ def discard(root: Path, path: str, upload: str) -> str:
     return ""
 
 
+def remove(root: Path, path: str) -> str:
+    """Remove a file, if it is still there; of a link that lies in its place, the link alone."""
+    place = inside(root, str(Path(path).parent)) / Path(path).name
+    if place.is_file() or place.is_symlink():
+        place.unlink(missing_ok=True)
+    return ""
+
+
 def sweep(folder: Path) -> None:
     """Remove what older uploads have left behind, that were killed together with the agent."""
     for entry in os.scandir(folder):
@@ -312,6 +320,7 @@ OPERATIONS: dict[str, Any] = {
     "piece": piece,
     "receive": receive,
     "discard": discard,
+    "remove": remove,
 }
 
 

@@ -408,3 +408,16 @@ def test_bytes_are_read_of_files_within_the_folder_only(files, operation):
     os.mkfifo(files.top / "pipe")
     for path in ("../secret.txt", "loop", "round", "out", "null", "folder", "pipe", "no.txt", "x" * 300, "a\0b"):
         assert "secret\n" not in files.refused(operation, path=path, **arguments)
+
+
+def test_file_is_removed_and_what_else_has_come_to_lie_there_is_left(files):
+    (files.top / "sent").mkdir()
+    (files.top / "kept.txt").write_text("x")
+    (files.top / "sent/a.png").write_text("x")
+    (files.top / "sent/link").symlink_to(files.top / "kept.txt")
+    (files.top / "sent/folder").mkdir()
+    for path in ("sent/a.png", "sent/a.png", "sent/link", "sent/folder", "kept.txt/below", "gone/b.png"):
+        files.done("remove", path=path)
+    assert [each.name for each in (files.top / "sent").iterdir()] == ["folder"]
+    assert (files.top / "kept.txt").read_text() == "x"
+    files.refused("remove", path="../outside/a.png")

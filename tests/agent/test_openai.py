@@ -415,13 +415,6 @@ async def test_request_that_cannot_be_done_is_refused_by_the_name_of_its_fault(c
     assert await libertai.calls() == []
 
 
-@pytest.mark.parametrize("chat", [{}, {"user": "c1"}])
-async def test_image_is_refused_by_name(client, chat):
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-    messages = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}]
-    assert await refused(client, messages=messages, **chat) == (400, "unsupported_content", "messages[0].content[1]")
-
-
 async def test_what_may_be_ignored_is(client):
     ignored = {
         "temperature": 0.1,
