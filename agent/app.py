@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -58,8 +58,34 @@ class Agent:
     agenda: Agenda
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the rooms may ask for, by these names."""
+
+    settings: Settings
+    key: Key
+    store: Store
+    standing: Standing
+    live: Live
+    ledger: Ledger
+    server: Server
+    files: Files
+    agenda: Agenda
+    delegates: Delegates
+    turns: Turns
+    ticker: Ticker
+    chats: Chats
+    snapshots: Snapshots
+    handover: Handover
+
+
 def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agent:
     """Put an agent together; `BadSettings` if its data folder cannot be used. `clock` is what falls due goes by."""
+    parts = _parts(settings, clock)
+    return Agent(Door(_rooms(parts), parts.key), parts.turns, parts.agenda)
+
+
+def _parts(settings: Settings, clock: Callable[[], float]) -> _Parts:
     store = Store(settings.agent_data)
     standing = _standing(settings, store)
     live, ledger = Live(settings, store), Ledger(store)
@@ -68,11 +94,10 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
     loop = partial(_loop, live, store, server, files.images)
     agenda = Agenda.of(store, heartbeat_minutes=settings.agent_heartbeat_minutes, clock=clock)
     delegates = Delegates(loop)
-    outfitter = Outfitter.of(settings, store, live, agenda, delegates, files)
     turns = Turns(
         store,
         loop,
-        outfitter,
+        Outfitter.of(settings, store, live, agenda, delegates, files),
         _limits(settings),
         questions=Questions(files, tools=lambda: live.settings().agent_tools),
         ledger=ledger,
@@ -81,32 +106,32 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
         clock=clock,
     )
     ticker = Ticker(agenda, turns, standing)
-    chats = Chats(turns, store, files)
     snapshots = Snapshots(settings.agent_data, store, files.runner, standing, settings.agent_release)
-    handover = Handover(standing, turns, ticker, store=store, snapshots=snapshots)
-    key = Key(settings.agent_secret)
+    return _Parts(
+        settings=settings,
+        key=Key(settings.agent_secret),
+        store=store,
+        standing=standing,
+        live=live,
+        ledger=ledger,
+        server=server,
+        files=files,
+        agenda=agenda,
+        delegates=delegates,
+        turns=turns,
+        ticker=ticker,
+        chats=Chats(turns, store, files),
+        snapshots=snapshots,
+        handover=Handover(standing, turns, ticker, store=store, snapshots=snapshots),
+    )
 
-    @asynccontextmanager
-    async def alive(_: Litestar) -> AsyncIterator[None]:
-        await snapshots.recover()
-        if standing.mode is Mode.ACTIVE:
-            turns.recover()
-            chats.recover()
-        log.info("agent ready", name=settings.agent_name, release=settings.agent_release)
-        try:
-            yield
-        finally:
-            await ticker.close()
-            await turns.drain(0)
-            await chats.close()
-            await server.close()
-            store.close()
 
+def _rooms(parts: _Parts) -> Litestar:
     def writable(request: Request[Any, Any, Any]) -> None:
         if request.method != "GET" and not _WHEN_SEALED.fullmatch(request.url.path):
-            standing.require_writable()
+            parts.standing.require_writable()
 
-    rooms = Litestar(
+    return Litestar(
         [
             *(chat, stop, forget, tasks, stop_task),
             *(upload, download),
@@ -116,28 +141,33 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Agen
             *(complete, models, model),
         ],
         before_request=writable,
-        lifespan=[alive],
-        dependencies={
-            "turns": Provide(lambda: turns, sync_to_thread=False),
-            "agenda": Provide(lambda: agenda, sync_to_thread=False),
-            "ticker": Provide(lambda: ticker, sync_to_thread=False),
-            "settings": Provide(lambda: settings, sync_to_thread=False),
-            "key": Provide(lambda: key, sync_to_thread=False),
-            "delegates": Provide(lambda: delegates, sync_to_thread=False),
-            "files": Provide(lambda: files, sync_to_thread=False),
-            "server": Provide(lambda: server, sync_to_thread=False),
-            "live": Provide(lambda: live, sync_to_thread=False),
-            "chats": Provide(lambda: chats, sync_to_thread=False),
-            "ledger": Provide(lambda: ledger, sync_to_thread=False),
-            "standing": Provide(lambda: standing, sync_to_thread=False),
-            "snapshots": Provide(lambda: snapshots, sync_to_thread=False),
-            "handover": Provide(lambda: handover, sync_to_thread=False),
-        },
+        lifespan=[partial(_alive, parts)],
+        dependencies={each.name: _always(getattr(parts, each.name)) for each in fields(parts)},
         exception_handlers=HANDLERS,
         openapi_config=None,
         logging_config=None,
     )
-    return Agent(Door(rooms, key), turns, agenda)
+
+
+def _always(part: Any) -> Provide:
+    return Provide(lambda: part, sync_to_thread=False)
+
+
+@asynccontextmanager
+async def _alive(parts: _Parts, _: Litestar) -> AsyncIterator[None]:
+    await parts.snapshots.recover()
+    if parts.standing.mode is Mode.ACTIVE:
+        parts.turns.recover()
+        parts.chats.recover()
+    log.info("agent ready", name=parts.settings.agent_name, release=parts.settings.agent_release)
+    try:
+        yield
+    finally:
+        await parts.ticker.close()
+        await parts.turns.drain(0)
+        await parts.chats.close()
+        await parts.server.close()
+        parts.store.close()
 
 
 def _standing(settings: Settings, store: Store) -> Standing:
