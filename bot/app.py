@@ -249,6 +249,7 @@ def make_fleet(
             api_key=settings.libertai_api_key,
             context_tokens=settings.agent_context_tokens,
             max_tokens=settings.agent_max_tokens,
+            heartbeat_minutes=settings.agent_heartbeat_minutes,
         ),
         step=step,
     )

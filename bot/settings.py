@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     """Tokens of a conversation that agents send along; with the answer it must fit into the smallest model offered."""
     agent_max_tokens: int = Field(default=4_096, ge=16)
     """Tokens of an answer at most."""
+    agent_heartbeat_minutes: int = Field(default=0, ge=0)
+    """How often agents look by themselves whether there is something to tell their owner; 0: never."""
     agent_tools: bool | None = None
     """Whether agents have tools. None: if their model can call any, as far as the catalogue knows it; else if it is
     LibertAI's. True: also with models that the catalogue does not know."""

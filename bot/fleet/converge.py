@@ -38,12 +38,13 @@ class Superseded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What agents think with, unless their owner lends a key."""
+    """What agents think with, unless their owner lends a key, and how often unasked."""
 
     base_url: str
     api_key: SecretStr
     context_tokens: int = 11_000
     max_tokens: int = 4_096
+    heartbeat_minutes: int = 0
 
 
 class Converger:
@@ -218,6 +219,7 @@ class Converger:
             llm_api_key=own_key or self._inference.api_key,
             context_tokens=self._inference.context_tokens,
             max_tokens=self._inference.max_tokens,
+            heartbeat_minutes=self._inference.heartbeat_minutes,
             tools=await self._tools.decide(model),
             # An image that a model cannot read breaks its conversation: only where somebody says that it can.
             vision=await self._libertai.can_see(model) or False,

@@ -24,6 +24,7 @@ class Spec:
     llm_api_key: SecretStr
     context_tokens: int = 11_000
     max_tokens: int = 4_096
+    heartbeat_minutes: int = 0
     tools: bool = True
     vision: bool = False
     config_version: int = 0
@@ -40,6 +41,7 @@ class Spec:
             "LLM_API_KEY": self.llm_api_key.get_secret_value(),
             "AGENT_CONTEXT_TOKENS": str(self.context_tokens),
             "AGENT_MAX_TOKENS": str(self.max_tokens),
+            "AGENT_HEARTBEAT_MINUTES": str(self.heartbeat_minutes),
             "AGENT_TOOLS": str(self.tools).lower(),
             "AGENT_VISION": str(self.vision).lower(),
             "AGENT_CONFIG_VERSION": str(self.config_version),

@@ -297,3 +297,8 @@ async def test_what_nothing_confines_is_turned_on_and_off_by_the_operator_alone(
         assert started.environ().get("AGENT_UNCONFINED_TOOLS") == given
         await engine.run(place, spec)
         assert process(place) == started
+
+
+def test_a_spec_tells_an_agent_how_often_to_look_by_itself(spec):
+    told = dataclasses.replace(spec, heartbeat_minutes=30).environment()
+    assert told["AGENT_HEARTBEAT_MINUTES"] == "30"
