@@ -11,6 +11,7 @@ from agent import log, refusals
 from agent.errors import HINTS, Refused
 from agent.protocol import ErrorKind, Refusal
 from agent.snapshot import NotPacked
+from agent.store import is_full
 
 _FULL = Refusal(
     kind="no_room",
@@ -46,7 +47,7 @@ def _not_written(request: Request[Any, Any, Any], error: OSError | sqlite3.Opera
 def _is_full(error: OSError | sqlite3.OperationalError) -> bool:
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return is_full(error)
 
 
 def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

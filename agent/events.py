@@ -65,7 +65,8 @@ class EventLog:
         """Store an event, and show it when it is stored."""
         line = to_json(event)
         self._lines.append(line)
-        self._store.add_event(self.turn_id, event.seq, line)
+        with self._store.as_far_as_there_is_room():
+            self._store.add_event(self.turn_id, event.seq, line)
         self._store.after_commit(self._publish)
 
     def end(self, final: Done | Failed) -> None:

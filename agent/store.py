@@ -9,8 +9,8 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -223,10 +223,21 @@ class Store:
     def _commit(self) -> None:
         callbacks, self._waiting = self._waiting, []
         try:
-            self._database.commit()
+            with self.as_far_as_there_is_room():
+                self._database.commit()
         finally:  # a full disk must not silence an answer that exists
             for callback in callbacks:
                 callback()
+
+    @contextmanager
+    def as_far_as_there_is_room(self) -> Iterator[None]:
+        """What is written in here is lost on a full disk, and nothing else: for what is already being said."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            log.warning("disk full: something was not kept")
 
     def add_turn(self, turn_id: str, chat_id: str) -> None:
         """Keep that a turn was accepted, before anything is answered."""
@@ -389,6 +400,11 @@ def _columns(message: Message) -> tuple[str, ...]:
         message.call_id,
         " ".join(message.images),
     )
+
+
+def is_full(error: sqlite3.OperationalError) -> bool:
+    """Whether there was no room on the disk."""
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
 def _corrupt(words: str) -> sqlite3.DatabaseError:

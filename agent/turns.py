@@ -319,21 +319,28 @@ class Turns:
     def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
         turn.settle()
         kind = _failure(turn, task)
+        cost = turn.spent.usage() if turn.spent else Usage()
+        with self._store.as_far_as_there_is_room():
+            self._keep(turn, kind, cost)
+        number = turn.events.last + 1
+        self._end(
+            turn.events, failed(kind, number) if kind else Done(seq=number, usage=cost, next_due=self._next_due())
+        )
+        log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
+        self._leave(turn)
+        with self._store.as_far_as_there_is_room():
+            self._sweep()
+
+    def _keep(self, turn: Turn, kind: ErrorKind | None, cost: Usage) -> None:
+        """What stays of a turn that has ended, in the history and in the sums."""
         if turn.text.strip() and kind in (None, ErrorKind.STOPPED):
             self._store.add_messages(turn.id, turn.chat_id, [Message(Speaker.ASSISTANT, turn.text.rstrip())])
         if kind is ErrorKind.TOO_LONG:  # kept, it would make every later turn too long
             self._store.drop_messages(turn.id)
         if turn.is_silent and (kind or (not turn.asked and turn.is_silent(turn.answer))):
             self._store.drop_messages(turn.id)
-        number = turn.events.last + 1
-        cost = turn.spent.usage() if turn.spent else Usage()
         if turn.spent:  # else it never ran
             self._ledger.add(turn.chat_id, cost)
-        final = failed(kind, number) if kind else Done(seq=number, usage=cost, next_due=self._next_due())
-        self._end(turn.events, final)
-        log.info("turn ended", turn=turn.id, outcome=kind.value if kind else "done")
-        self._leave(turn)
-        self._sweep()
 
     def _sweep(self) -> None:
         """Once a day, since an agent may run for months."""
@@ -343,7 +350,8 @@ class Turns:
             self._store.drop_old_turns()
 
     def _end(self, events: EventLog, final: Done | Failed) -> None:
-        self._store.end_turn(events.turn_id, TurnState.DONE if isinstance(final, Done) else TurnState.FAILED)
+        with self._store.as_far_as_there_is_room():
+            self._store.end_turn(events.turn_id, TurnState.DONE if isinstance(final, Done) else TurnState.FAILED)
         events.end(final)
 
     def _leave(self, turn: Turn) -> None:

@@ -498,3 +498,19 @@ async def test_on_a_full_disk_nothing_breaks_and_with_room_all_is_well(process, 
     assert isinstance((await client.events("x" * 100_000, turn_id="t2"))[-1], Done)
     assert (await client.http.get("/snapshot")).status_code == 200
     await process.stop()
+
+
+async def test_an_answer_that_runs_while_the_disk_fills_up_still_arrives(process, environment, libertai, small_disk):
+    environment["AGENT_DATA"] = str(small_disk / "data")
+    client = await process.start()
+    await libertai.script(Script(text="word " * 20_000, hold_after=1))
+    async with client.stream(turn_id="t1") as events:
+        first = await anext(events)
+        fill_up(small_disk / "filler")
+        await libertai.release()
+        rest = [event async for event in events]
+    assert len(answer([first, *rest])) == len("word " * 20_000)
+    assert isinstance(rest[-1], Done)
+    (small_disk / "filler").unlink()
+    assert isinstance((await client.events("is there room again?", turn_id="t2"))[-1], Done)
+    await process.stop()
