@@ -28,15 +28,21 @@ def durable_url(database_url, tmp_path):
 
 
 @pytest.fixture
-async def world(database, durable_url, vault, tmp_path, clock):
+async def still(database, durable_url, vault, tmp_path, clock):
+    """A world whose fleet does not look: its first sweep would start what a test only writes down."""
     made = World(database, durable_url, vault, tmp_path, clock)
-    await made.fleet.start()
     yield made
-    await made.fleet.stop()
     for machine in await made.provider.inner.listed():
         await made.provider.inner.give_back(machine)
     await made.client.close()
     await made.http.aclose()
+
+
+@pytest.fixture
+async def world(still):
+    await still.fleet.start()
+    yield still
+    await still.fleet.stop()
 
 
 async def change(database, agent_id: int, field: AgentField, value: str, *, update_id: int) -> None:
@@ -109,34 +115,34 @@ class Agent:
 
 
 @pytest.fixture
-def configurer(world):
+def configurer(still):
     def make(agent: Agent) -> Configurer:
         return Configurer(
-            world.books, world.agents, cast("AgentClient", agent), world.libertai, ToolPolicy(world.libertai)
+            still.books, still.agents, cast("AgentClient", agent), still.libertai, ToolPolicy(still.libertai)
         )
 
     return make
 
 
 @pytest.fixture
-async def away(world, database):
+async def away(still, database):
     """An agent whose row says that it runs; its own process is none."""
-    agent_id = await world.agent()
-    machine = await world.books.intend(agent_id, "local")
-    await world.books.note(machine.id, MachineState.ACTIVE, url="http://127.0.0.1:9")
+    agent_id = await still.agent()
+    machine = await still.books.intend(agent_id, "local")
+    await still.books.note(machine.id, MachineState.ACTIVE, url="http://127.0.0.1:9")
     async with database.session() as session:
-        agent = await session.get_one(type(await world.books.agent(agent_id)), agent_id)
+        agent = await session.get_one(type(await still.books.agent(agent_id)), agent_id)
         agent.phase, agent.observed_generation = Phase.RUNNING, agent.generation
     await change(database, agent_id, AgentField.MODEL, "smart", update_id=1)
     return agent_id
 
 
-async def test_an_agent_that_has_seen_a_higher_version_is_outdone(world, configurer, away):
+async def test_an_agent_that_has_seen_a_higher_version_is_outdone(still, configurer, away):
     agent = Agent(seen=7)
     assert not await configurer(agent).bring(away)
     await configurer(agent).sweep()
     assert agent.taken == [8]
-    assert await world.books.unconfigured() == []
+    assert await still.books.unconfigured() == []
 
 
 @pytest.mark.parametrize("can", [(True, True), (False, True), (True, False)])
@@ -155,22 +161,22 @@ async def test_a_model_that_nobody_knows_is_not_shown_images(configurer, away):
     assert [config.vision for config in agent.told] == [False]
 
 
-async def test_an_agent_that_cannot_be_told_is_started_anew_once(world, configurer, away):
-    generation = (await world.books.agent(away)).generation
+async def test_an_agent_that_cannot_be_told_is_started_anew_once(still, configurer, away):
+    generation = (await still.books.agent(away)).generation
     agent = Agent(refusal=AgentRefused("not_found", "no such place"))
     await configurer(agent).bring(away)
-    assert (await world.books.agent(away)).generation == generation + 1
-    assert await world.books.unconfigured() == []
+    assert (await still.books.agent(away)).generation == generation + 1
+    assert await still.books.unconfigured() == []
 
 
-async def test_what_an_agent_does_not_take_is_tried_again(world, configurer, away):
+async def test_what_an_agent_does_not_take_is_tried_again(still, configurer, away):
     for refusal in (AgentRefused("bad_config", "no"), AgentOffline("away")):
         assert not await configurer(Agent(refusal=refusal)).bring(away)
-        assert await world.books.unconfigured() == [away]
+        assert await still.books.unconfigured() == [away]
 
 
-async def test_without_a_machine_there_is_nobody_to_tell(world, configurer):
-    assert not await configurer(Agent()).bring(await world.agent())
+async def test_without_a_machine_there_is_nobody_to_tell(still, configurer):
+    assert not await configurer(Agent()).bring(await still.agent())
 
 
 async def test_versions_of_nobody_are_zero(database, clock):
