@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent import protocol
@@ -65,22 +65,38 @@ class Outboxes:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._pauses: dict[int, _Pause] = {}
         self._visits: dict[int, asyncio.Task[None]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Deliver what was left, and watch the clock."""
         await self._alarms.load()
+        unknown = set(await self._route.running()) - self._alarms.all().keys()
         await self._letters.prune()
         for chat_id in await self._letters.waiting():
             self._deliver(chat_id)
-        self._watching = asyncio.create_task(self._watch(), name="outboxes")
+        self._tasks = [
+            asyncio.create_task(self._watch(), name="outboxes"),
+            asyncio.create_task(self._ask(unknown), name="alarms"),
+        ]
 
     async def stop(self) -> None:
         """Leave calls in flight to the next start."""
-        tasks = [*self._visits.values(), *([self._watching] if self._watching else [])]
+        tasks = [*self._visits.values(), *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, agents: Iterable[int]) -> None:
+        """Hear when they are due: they may know of reminders that a database which was brought back does not."""
+        await asyncio.gather(*(self._ask_one(agent_id) for agent_id in agents))
+
+    async def _ask_one(self, agent_id: int) -> None:
+        try:
+            async with self._slots:
+                await self._route.is_up(agent_id)
+        except AgentError as error:
+            # Its next turn will tell.
+            log.warning(line("agent not asked", agent=agent_id, why=error))
 
     async def _watch(self) -> None:
         while True:

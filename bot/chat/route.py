@@ -66,13 +66,17 @@ class Route:
         return await self._client.usage(await self._door(agent_id), since)
 
     async def is_up(self, agent_id: int) -> bool:
-        """It answers its health check, with its secret."""
+        """It answers its health check, with its secret. When it wants to be called is noted."""
         try:
             health = await self._client.health(await self._door(agent_id))
         except AgentOffline:
             return False
         await self._note(agent_id, health.next_due)
         return health.status == "ok"
+
+    async def running(self) -> list[int]:
+        """Agents that should answer."""
+        return await self._books.running()
 
     async def is_wanted(self, agent_id: int) -> bool:
         """It is not deleted."""

@@ -37,6 +37,12 @@ class Books:
             )
             return list(await session.exec(query))
 
+    async def running(self) -> list[int]:
+        """Agents that run and are to go on."""
+        async with self._database.session() as session:
+            query = select(col(Agent.id)).where(col(Agent.phase) == Phase.RUNNING, col(Agent.wanted) == Wanted.ON)
+            return [agent_id or 0 for agent_id in await session.exec(query)]
+
     async def soonest(self) -> float | None:
         """Unix time at which the next agent falls due."""
         async with self._database.session() as session:

@@ -97,6 +97,11 @@ class World:
                 while not connection.execute(text(query), values).first():
                     await asyncio.sleep(0.005)
 
+    def change(self, statement: str) -> None:
+        """Change the bot's database behind its back."""
+        with create_engine(self.stored, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text(statement))
+
     def dump(self) -> bytes:
         """Everything Baal has on disk."""
         return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())

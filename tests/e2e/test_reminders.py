@@ -52,6 +52,26 @@ async def test_a_reminder_that_fell_due_while_the_bot_was_dead_comes_after_its_s
     await require_one(world, owner, "Ada ·\n⏰ Stir the soup")
 
 
+async def test_a_bot_whose_alarms_were_lost_asks_the_agents_for_them(world):
+    owner = await reminded(world, seconds=3)
+    await world.until_row("SELECT 1 FROM turn WHERE state = 'done'")
+    await world.bot.kill()
+    world.change("DELETE FROM alarm")
+
+    await world.bot.start()
+
+    await require_one(world, owner, "Ada ·\n⏰ Stir the soup")
+
+
+async def test_agents_look_by_themselves_whether_there_is_something_to_tell(stage):  # noqa: F811
+    settings = stage.settings.model_copy(update={"agent_heartbeat_minutes": 30.0})
+    async with running_bot(settings):
+        await stage.talking()
+
+    assert stage.agent.spec is not None
+    assert stage.agent.spec.environment()["AGENT_HEARTBEAT_MINUTES"] == "30.0"
+
+
 async def test_a_killed_agent_is_brought_back_for_its_reminder(world):
     owner = await reminded(world, seconds=2)
     for pid in world.agent_pids():

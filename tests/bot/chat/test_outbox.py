@@ -44,6 +44,12 @@ class Agents:
     is_alive: bool = True
     during: Callable[[], Any] | None = None
     held: asyncio.Event | None = None
+    alive: dict[int, Callable[[], Any] | Exception] = field(default_factory=dict)
+    """Those that run: what their health check does."""
+    checked: list[int] = field(default_factory=list)
+
+    async def running(self) -> list[int]:
+        return list(self.alive)
 
     async def tick(self, agent_id: int) -> protocol.Outbox:
         self.calls.append(agent_id)
@@ -62,7 +68,13 @@ class Agents:
             raise AgentOffline("lost")
         self.acknowledged.append((agent_id, up_to))
 
-    async def is_up(self, _agent_id: int) -> bool:
+    async def is_up(self, agent_id: int) -> bool:
+        self.checked.append(agent_id)
+        does = self.alive.get(agent_id)
+        if isinstance(does, Exception):
+            raise does
+        if does:
+            await does()
         return self.is_alive
 
     async def bring_back(self, agent_id: int) -> None:
@@ -179,6 +191,25 @@ async def test_a_restarted_bot_calls_in_time_and_delivers_what_was_left(posts, d
     await post.until(lambda: post.agents.calls == [ADA])
     assert post.delivered == [OLGA]
     assert await post.texts() == ["Bread"]
+
+
+async def test_agents_without_an_alarm_are_asked_for_it_at_the_start(posts, database, clock):
+    post = Post(database, clock)
+    await post.alarms.tell(BOB, NOW + 60)
+    post.agents.alive = {
+        3: AgentRefused("unauthorized", "no"),
+        ADA: lambda: post.alarms.tell(ADA, NOW),
+        BOB: lambda: post.alarms.tell(BOB, NOW),
+    }
+    post.agents.script = [says(letter(5))]
+
+    await posts(post)
+    await post.until(lambda: bool(post.delivered))
+
+    await post.until(lambda: post.alarms.all() == {BOB: NOW + 60})
+
+    assert post.agents.calls == [ADA]
+    assert sorted(post.agents.checked) == [ADA, 3], "Bob's is known"
 
 
 async def test_letters_whose_acknowledgement_got_lost_come_again_and_are_kept_once(post):
