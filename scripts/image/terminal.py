@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,13 +11,11 @@ from bot.errors import AgentError
 from bot.machines.client import AgentClient, Door
 
 CHAT = "terminal"
-_WAKE_SECONDS = 0.5
 
 
 def talk(runner: asyncio.Runner, door: Door, name: str) -> None:
     """Answer lines of stdin until it ends. Ctrl-C stops the answer being written; at the prompt it ends the chat."""
     client = runner.run(_client())
-    _notice_signals()
     try:
         for line in _lines():
             print(f"{name}: ", end="", flush=True)
@@ -28,12 +25,6 @@ def talk(runner: asyncio.Runner, door: Door, name: str) -> None:
                 runner.run(_stop(client, door))
     finally:
         runner.run(client.close())
-
-
-def _notice_signals() -> None:
-    """Wake a blocking read now and then: Python sees a signal that came in the instant before it only afterwards."""
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, _WAKE_SECONDS, _WAKE_SECONDS)
 
 
 async def _client() -> AgentClient:
