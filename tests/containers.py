@@ -6,9 +6,10 @@ import os
 import secrets
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -36,6 +37,7 @@ ENVIRONMENT = {
 }
 AGENT, CADDY, TOOL = 10001, 10002, 10003
 START_SECONDS = 30
+_CROWD = Path(tempfile.gettempdir()) / "baal-tests-tools.lock"
 
 
 def build(image: str, folder: Path) -> None:
@@ -63,6 +65,7 @@ class Box:
 
     def __init__(self, container: Container) -> None:
         self.container = container
+        self._is_alone = False
 
     def url(self, port: int = 80, scheme: str = "http") -> str:
         """Where a port of it is published on loopback."""
@@ -78,9 +81,31 @@ class Box:
     def tool(self, *command: str, seconds: float = 20, folder: str = ".") -> Ran:
         """A tool call: the agent asks the launcher."""
         asked = ("python", "-m", "agent.sandbox", "--seconds", str(seconds), "--folder", folder, *command)
-        ran: Any = self.container.exec_run(list(asked), user=str(AGENT), demux=True)
+        with self.beside_others():
+            ran: Any = self.container.exec_run(list(asked), user=str(AGENT), demux=True)
         output, how = ran.output
         return Ran(ran.exit_code, (output or b"").decode(errors="replace"), (how or b"").decode(errors="replace"))
+
+    @contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Tools run here at the same time as those of other test processes."""
+        if self._is_alone:
+            yield
+        else:
+            with _CROWD.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No tools run anywhere else: Linux counts a user's processes over all containers of a host."""
+        with _CROWD.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
 
     def logs(self) -> str:
         """Everything it wrote."""

@@ -54,7 +54,8 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
 
 
 def _caddy(mode: str, environment: Mapping[str, str]) -> dict[str, str]:
-    home = {"HOME": "/caddy", "XDG_DATA_HOME": "/caddy", "XDG_CONFIG_HOME": "/caddy"}
+    # It passes bytes on and keeps little: collecting sooner costs nothing to notice, and halves what it holds.
+    home = {"HOME": "/caddy", "XDG_DATA_HOME": "/caddy", "XDG_CONFIG_HOME": "/caddy", "GOGC": "25"}
     address = {"TLS_MODE": mode, "SITE_ADDRESS": _site_address(mode, environment.get("SITE_HOST", ""))}
     authority = environment.get("ACME_CA", "")
     if not authority:

@@ -53,7 +53,8 @@ class Possessed(Box):
     def tool(self, *command: str, seconds: float = 20, folder: str = ".") -> Ran:
         """One turn of a chat of its own, in which the model runs this."""
         script = command[0] if len(command) == 1 else shlex.join(command)
-        said = self._runner.run(self._turn(f"cd {folder} && {{ {script}\n}}" if folder != "." else script, seconds))
+        with self.beside_others():
+            said = self._runner.run(self._turn(f"cd {folder} && {{ {script}\n}}" if folder != "." else script, seconds))
         *_, notes = said.partition("\n[exit code ")
         code = re.match(r"\d+", notes)
         ended = int(code[0]) if code else 137 if "\n[stopped" in said else 0

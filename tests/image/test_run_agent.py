@@ -62,6 +62,15 @@ def test_each_line_is_answered_until_the_input_ends(settings):
     assert "scripted" in done.stderr
 
 
+@pytest.fixture
+def interruptible():
+    """Programs that are started in the background ignore Ctrl-C, and what they start does too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_however_it_ends_the_container_and_its_volumes_are_gone(settings, docker_client, number):
     with subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | settings, stdin=subprocess.PIPE) as chat:
