@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 NO_WORDS = "[no text, see the attached files]"
 """What the agent is told where a person sent files and no words."""
 ALBUM_SECONDS = 1.5
+_ROUNDING = 0.001
 """Without a further message of an album, after which it counts as whole: Telegram does not say how many there are."""
 TRIES = 3
 FIRST_PAUSE_SECONDS = 1.0
@@ -113,8 +114,8 @@ class Files:
         if added_at is None:
             return 0
         left = added_at + self._album_seconds - self._clock()
-        # A clock that was set back must not hold anybody up.
-        return left if 0 < left <= self._album_seconds else 0
+        # A clock that was set back must not hold anybody up. Sums of such large floats are a little off.
+        return left if 0 < left <= self._album_seconds + _ROUNDING else 0
 
     async def forget(self, transaction: AsyncConnection, turn_id: str) -> None:
         """The agent has them: only a retry would need more than the update's number here."""
