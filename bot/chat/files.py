@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 NO_WORDS = "[no text, see the attached files]"
 """What the agent is told where a person sent files and no words."""
 ALBUM_SECONDS = 1.5
-_ROUNDING = 0.001
 """Without a further message of an album, after which it counts as whole: Telegram does not say how many there are."""
+_ROUNDING = 0.001
 TRIES = 3
 FIRST_PAUSE_SECONDS = 1.0
 REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.INSUFFICIENT_STORAGE)
