@@ -2,10 +2,14 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from agent.sandbox.confine import become_user
+
+_PAUSE = 0.001
+"""Seconds that the killed are given to die."""
 
 
 def end_all() -> None:
@@ -13,15 +17,17 @@ def end_all() -> None:
 
     First all are stopped, until nobody new appears: a stopped process cannot fork, and keeps its place in the user's
     process limit taken. Killing one by one would free places that a fork bomb fills again.
+
+    One pass over /proc can miss a process that was born while it looked. So the end is not when nobody is found, but
+    when the kernel says that we have no child left: as orphans become ours, we have no descendant then.
     """
-    while found := _descendants():
+    while _has_children():
         seen: set[int] = set()
-        while found - seen:
-            _signal(found - seen, signal.SIGSTOP)
-            seen |= found
-            found = _descendants()
+        while new := _descendants() - seen:
+            _signal(new, signal.SIGSTOP)
+            seen |= new
         _signal(seen, signal.SIGKILL)
-        _reap_all()
+        time.sleep(_PAUSE)
 
 
 def sweep(user: int) -> None:
@@ -64,8 +70,12 @@ def _signal(processes: set[int], number: signal.Signals) -> None:
             os.kill(process, number)
 
 
-def _reap_all() -> None:
-    """Wait for each child, and for those that are handed to us as their parents go."""
-    with suppress(ChildProcessError):
+def _has_children() -> bool:
+    """After reaping the dead ones, those too that were handed to us as their parents went."""
+    try:
         while True:
-            os.waitpid(-1, 0)
+            dead, _ = os.waitpid(-1, os.WNOHANG)
+            if not dead:
+                return True
+    except ChildProcessError:
+        return False

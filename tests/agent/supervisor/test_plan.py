@@ -21,7 +21,7 @@ def test_each_gets_its_own():
     assert plan.agent["TMPDIR"] == "/data"
     assert plan.caddy["SITE_ADDRESS"] == "abc.2n6.me"
     assert not {"AGENT_FD", "TLS_MODE", "SITE_HOST", "SOMETHING"} & set(plan.agent)
-    assert set(plan.caddy) == {"PATH", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TLS_MODE", "SITE_ADDRESS"}
+    assert set(plan.caddy) == {"PATH", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TLS_MODE", "SITE_ADDRESS", "GOGC"}
 
 
 def test_without_a_word_the_certificate_is_the_bots():
