@@ -51,6 +51,8 @@ def _check_envelope(message: dict[str, Any]) -> None:
         parse_message(message | {"content": json.loads(message["item_content"])})
     except (ValidationError, ValueError, KeyError) as error:
         raise Wrong(FORMAT, [str(error)]) from error
+    if not isinstance(message["time"], int | float):
+        raise Wrong(FORMAT, ["time is not a number"])
     if hashlib.sha256(message["item_content"].encode()).hexdigest() != message["item_hash"]:
         raise Wrong(FORMAT, ["item_hash is not the SHA-256 of item_content"])
     signed = "\n".join([message["chain"], message["sender"], message["type"], message["item_hash"]])
