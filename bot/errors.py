@@ -11,6 +11,7 @@ BaalError                   str() is for the log; never shown to a Telegram user
 ├── EventsEnded             an agent's events broke off without a final one; attach again
 ├── MachineError
 │   ├── NoCapacity          the provider has no machine to rent
+│   │   └── NoCredit        the operator's balance does not last for one more
 │   ├── NotReached          the machine did not come up in time
 │   ├── NotStarted          the agent did not start; `log` holds its last lines
 │   └── NotProved           the agent runs but is not who or what it should be
@@ -77,6 +78,17 @@ class NoCapacity(MachineError):
     """The provider has no machine to rent."""
 
     code = "no-capacity"
+
+
+class NoCredit(NoCapacity):
+    """The balance does not last for one more machine; in credits of the provider."""
+
+    code = "no-credit"
+
+    def __init__(self, required: int, available: int) -> None:
+        super().__init__(f"{required:,} credits are required, {available:,} are there: top up the wallet")
+        self.required = required
+        self.available = available
 
 
 class NotReached(MachineError):

@@ -74,6 +74,15 @@ class MachineState(StrEnum):
     GONE = "gone"
 
 
+class RentalState(StrEnum):
+    """How far a paid order is. What was given up is never ordered again; it leaves the books when it costs nothing."""
+
+    SIGNED = "signed"
+    PAID = "paid"
+    GIVEN_UP = "given-up"
+    GONE = "gone"
+
+
 class UpdateState(StrEnum):
     """An update from Telegram: kept until it is handled."""
 
@@ -206,6 +215,31 @@ class Machine(SQLModel, table=True):
     """Where its agent answers."""
     created_at: float = Field(default_factory=time.time)
     gone_at: float | None = None
+
+
+class Rental(SQLModel, table=True):
+    """An order that costs money: a machine has one at a time, and another when one failed.
+
+    It stands here before anybody hears of it, with the very bytes that are sent: sent again, they order nothing new.
+    """
+
+    reference: str = Field(primary_key=True)
+    """What the provider calls it."""
+    machine_id: str = Field(index=True)
+    order: str
+    """The signed message, as JSON."""
+    node: str
+    """Whose machine it is to be on: the provider's id, and its URL."""
+    node_url: str
+    state: RentalState = Field(default=RentalState.SIGNED, sa_column=_word(RentalState, index=True))
+    sent_at: float | None = None
+    """Before the first time it is sent. None: nobody has ever heard of it."""
+    ended_at: float | None = None
+    reason: str = ""
+    """Why it was given up."""
+    host_key: str | None = None
+    """Of its SSH server, as it was at the first contact (OpenSSH's format)."""
+    created_at: float = Field(default_factory=time.time)
 
 
 class Draft(SQLModel, table=True):

@@ -1,0 +1,87 @@
+"""What we have ordered: rows of `rental`. Each change is one short transaction, committed before what it allows."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from bot.store.database import Database
+from bot.store.models import Rental, RentalState
+
+AVOID_SECONDS = 600.0
+"""A node that failed is left alone so long."""
+
+
+class Ledger:
+    """Orders of instances."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def commit(self, machine_id: str, message: dict[str, Any], node: str, node_url: str) -> Rental:
+        """Write an order down, before it is sent."""
+        rental = Rental(
+            reference=message["item_hash"],
+            machine_id=machine_id,
+            order=json.dumps(message),
+            node=node,
+            node_url=node_url,
+        )
+        async with self._database.session() as session:
+            session.add(rental)
+        return rental
+
+    async def current(self, machine_id: str) -> Rental | None:
+        """The order that is or may become the machine."""
+        living = (RentalState.SIGNED, RentalState.PAID)
+        found = [rental for rental in await self.of(machine_id) if rental.state in living]
+        return found[-1] if found else None
+
+    async def of(self, machine_id: str) -> list[Rental]:
+        """All orders for a machine, oldest first."""
+        async with self._database.session() as session:
+            query = select(Rental).where(col(Rental.machine_id) == machine_id).order_by(col(Rental.created_at))
+            return list(await session.exec(query))
+
+    async def known(self) -> dict[str, Rental]:
+        """Every order that may cost money now, by its reference."""
+        async with self._database.session() as session:
+            query = select(Rental).where(col(Rental.state) != RentalState.GONE)
+            return {rental.reference: rental for rental in await session.exec(query)}
+
+    async def avoided(self) -> set[str]:
+        """Nodes where something failed lately."""
+        async with self._database.session() as session:
+            failed = col(Rental.reason) != ""
+            query = select(Rental.node).where(failed, col(Rental.ended_at) > self._clock() - AVOID_SECONDS)
+            return set(await session.exec(query))
+
+    async def sending(self, reference: str) -> None:
+        """It is about to be sent: from now on somebody may know it."""
+        await self._set(reference, sent_at=self._clock())
+
+    async def paid(self, reference: str) -> None:
+        """It is taken, and costs money."""
+        await self._set(reference, state=RentalState.PAID)
+
+    async def give_up(self, reference: str, reason: str) -> None:
+        """It must end, whatever it is; `reason` keeps its node from being asked again at once, if it is one."""
+        await self._set(reference, state=RentalState.GIVEN_UP, reason=reason, ended_at=self._clock())
+
+    async def gone(self, reference: str, reason: str | None = None) -> None:
+        """It costs nothing: the network has said so, or never heard of it."""
+        more = {} if reason is None else {"reason": reason}
+        await self._set(reference, state=RentalState.GONE, ended_at=self._clock(), **more)
+
+    async def pin(self, reference: str, host_key: str) -> None:
+        """Remember by what its SSH server was known at the first contact."""
+        await self._set(reference, host_key=host_key)
+
+    async def _set(self, reference: str, **values: Any) -> None:
+        async with self._database.transaction() as transaction:
+            change = update(Rental).where(col(Rental.reference) == reference, col(Rental.state) != RentalState.GONE)
+            await transaction.execute(change.values(**values))

@@ -1,0 +1,240 @@
+"""Renting from Aleph against the double of its network: what is ordered, what is paid, what is given back."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from bot.errors import BadSettings, NoCapacity, NoCredit, NotReached
+from bot.machines.aleph.ledger import Ledger
+from bot.machines.aleph.network import Addresses, Network
+from bot.machines.aleph.provider import AlephProvider, NotPlaced, Ordered, Patience, StillThere
+from bot.machines.aleph.wallet import Wallet
+from bot.store.database import Database
+from bot.store.models import Rental, RentalState
+from tests.fakes.aleph import AlephDouble
+from tests.fakes.aleph_world import ROOTFS, Status
+
+KEY = SecretStr("0x" + "01" * 32)
+CHANNEL = "BAAL-test"
+MACHINE = "m-0123456789abcdef"
+QUICK = Patience(process=1, place=1, forget=1, poll=0.01, watch=0.5)
+
+
+@pytest.fixture(autouse=True)
+def no_home(monkeypatch, tmp_path):
+    """The SDK reads configuration from the home folder."""
+    monkeypatch.setenv("ALEPH_CONFIG_HOME", str(tmp_path))
+
+
+@pytest.fixture
+async def aleph():
+    async with AlephDouble(nodes=3) as double:
+        double.world.credit(Wallet(KEY, CHANNEL).address, 2_000_000)
+        yield double
+
+
+@pytest.fixture
+async def ledger(tmp_path):
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/baal.sqlite")
+    await database.open()
+    yield Ledger(database)
+    await database.close()
+
+
+@pytest.fixture
+async def make(aleph, ledger):
+    async with httpx.AsyncClient() as http:
+
+        def made(patience: Patience = QUICK) -> AlephProvider:
+            addresses = Addresses(aleph.url, f"{aleph.url}/crns.json", aleph.url, aleph.url)
+            network = Network(addresses, http)
+            ordered = Ordered(rootfs=ROOTFS["debian12"], ssh_key="ssh-ed25519 AAAA")
+            return AlephProvider(network, ledger, Wallet(KEY, CHANNEL), ordered, channel=CHANNEL, patience=patience)
+
+        yield made
+
+
+@pytest.fixture
+def provider(make):
+    return make()
+
+
+async def test_a_machine_is_rented_found_and_given_back(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    address = await provider.address(MACHINE)
+    assert (address.host, address.ssh_port >= 24_000) == ("127.0.0.1", True)
+    assert await provider.listed() == [MACHINE]
+    assert await provider.runway() == pytest.approx(2_000_000 / 14_250, rel=0.01)
+
+    await provider.give_back(MACHINE)
+    assert await provider.listed() == []
+    assert aleph.world.running() == []
+    assert await ledger.known() == {}
+    await provider.give_back(MACHINE)
+    await provider.give_back("m-ffffffffffffffff")
+
+
+async def test_renting_twice_is_one_instance(aleph, provider):
+    await provider.rent(MACHINE)
+    await provider.rent(MACHINE)
+    assert len(aleph.world.running()) == 1
+
+
+async def test_it_is_pinned_to_its_node_paid_by_credit_and_named(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    (entry,) = aleph.world.running()
+    rental = await ledger.current(MACHINE)
+    assert entry.content["payment"]["type"] == "credit"
+    assert entry.content["requirements"]["node"]["node_hash"] == rental.node
+    assert entry.content["metadata"] == {"name": MACHINE, "made_by": "baal"}
+    assert entry.message["channel"] == CHANNEL
+
+
+async def test_without_credit_for_a_day_nothing_is_signed(aleph, ledger, provider):
+    aleph.world.deposits.clear()
+    aleph.world.credit(Wallet(KEY, CHANNEL).address, 341_999)
+    with pytest.raises(NoCredit) as refused:
+        await provider.rent(MACHINE)
+    assert (refused.value.required, refused.value.available) == (342_000, 341_999)
+    assert await ledger.known() == {}
+    assert aleph.world.posts == []
+
+
+async def test_the_networks_own_refusal_for_credit_says_how_much(aleph, ledger, provider, monkeypatch):
+    monkeypatch.setattr(provider, "_check_credit", lambda: asyncio.sleep(0))
+    aleph.world.deposits.clear()
+    with pytest.raises(NoCredit) as refused:
+        await provider.rent(MACHINE)
+    assert refused.value.required == 342_000
+    assert await ledger.known() == {}
+
+
+@pytest.mark.parametrize("fault", ["answer_lost", "messages_fail", "sync_timeout"])
+async def test_however_an_order_ends_it_is_one_instance_or_none_in_the_end(aleph, ledger, make, fault):
+    setattr(aleph.world.faults, fault, True)
+    provider = make(patience=Patience(process=0.3, place=1, forget=1, poll=0.01, watch=0.1))
+    if fault == "sync_timeout":
+        await provider.rent(MACHINE)
+    else:
+        with pytest.raises(NotReached):
+            await provider.rent(MACHINE)
+    setattr(aleph.world.faults, fault, False)
+    await provider.rent(MACHINE)  # the next attempt: another order, for the first was given up
+    rentals = await ledger.of(MACHINE)
+    await provider.give_back(MACHINE)
+    assert aleph.world.running() == []
+    assert {rental.state for rental in await ledger.of(MACHINE)} == {RentalState.GONE}
+    given_up = [rental.reference for rental in rentals if rental.state is RentalState.GIVEN_UP]
+    for reference in given_up:
+        assert aleph.world.posts[-3:].count(reference) <= 1
+
+
+async def test_after_a_crash_before_sending_the_same_bytes_are_sent(aleph, ledger, make, monkeypatch):
+    first = make()
+    monkeypatch.setattr(first, "_settle", _crash)
+    with pytest.raises(RuntimeError):
+        await first.rent(MACHINE)
+    order = (await ledger.current(MACHINE)).order
+    await make().rent(MACHINE)
+    (entry,) = aleph.world.running()
+    assert entry.message == json.loads(order)
+
+
+async def test_after_a_crash_before_sending_nothing_has_to_be_forgotten(aleph, ledger, make, monkeypatch):
+    first = make()
+    monkeypatch.setattr(first, "_settle", _crash)
+    with pytest.raises(RuntimeError):
+        await first.rent(MACHINE)
+    await make().give_back(MACHINE)
+    assert (await ledger.known(), aleph.world.posts) == ({}, [])
+
+
+async def _crash(_rental: Rental) -> None:
+    raise RuntimeError
+
+
+async def test_one_that_is_processed_late_is_still_found_and_forgotten(aleph, ledger, make):
+    aleph.world.faults.process_after = 0.5
+    provider = make(patience=Patience(process=0.1, place=1, forget=0.1, poll=0.01, watch=60))
+    with pytest.raises(NotReached):
+        await provider.rent(MACHINE)
+    with pytest.raises(StillThere):
+        await provider.give_back(MACHINE)  # it may yet come to be
+    async with asyncio.timeout(5):
+        while await ledger.known():
+            try:
+                await provider.give_back(MACHINE)
+            except StillThere:
+                continue
+    assert aleph.world.running() == []
+    assert aleph.world.instances() != []
+
+
+async def test_a_node_that_does_not_start_it_is_left_alone_afterwards(aleph, ledger, provider):
+    for node in aleph.world.nodes.values():
+        node.faults.never_boots = True
+    await provider.rent(MACHINE)
+    with pytest.raises(NotPlaced):
+        await provider.address(MACHINE)
+    failed = (await ledger.of(MACHINE))[-1].node
+    await provider.give_back(MACHINE)
+    await provider.rent("m-1111111111111111")
+    assert (await ledger.current("m-1111111111111111")).node != failed
+
+
+async def test_port_22_of_the_node_itself_is_never_taken_for_the_machines(aleph, provider):
+    for node in aleph.world.nodes.values():
+        node.faults.no_port = node.faults.alien = True
+    await provider.rent(MACHINE)
+    with pytest.raises(NotPlaced):
+        await provider.address(MACHINE)
+
+
+async def test_a_machine_that_was_moved_is_found_on_its_new_node(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    before = await provider.address(MACHINE)
+    rental = await ledger.current(MACHINE)
+    other = next(node for node in aleph.world.nodes.values() if node.hash != rental.node)
+    aleph.world.move(rental.reference, other)
+    assert await provider.address(MACHINE) != before
+
+
+async def test_nodes_that_are_down_old_full_or_want_terms_are_not_asked(aleph, ledger, provider):
+    down, old, good = aleph.world.nodes.values()
+    down.faults.down, old.version = True, "1.10.2"
+    await provider.rent(MACHINE)
+    assert (await ledger.current(MACHINE)).node == good.hash
+    good.terms = "a" * 64
+    with pytest.raises(NoCapacity, match="none of 3 nodes"):
+        await provider.rent("m-1111111111111111")
+
+
+async def test_a_machine_that_the_network_took_away_is_given_back_as_gone(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    (entry,) = aleph.world.running()
+    aleph.world.remove(entry.hash)
+    await provider.give_back(MACHINE)
+    assert entry.status is Status.REMOVED
+    assert await ledger.known() == {}
+
+
+async def test_while_the_network_is_away_a_machine_stays_in_the_books(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    aleph.world.faults.messages_fail = True
+    with pytest.raises(StillThere):
+        await provider.give_back(MACHINE)
+    assert len(await ledger.known()) == 1
+    aleph.world.faults.messages_fail = False
+    await provider.give_back(MACHINE)
+    assert aleph.world.running() == []
+
+
+@pytest.mark.parametrize("key", ["", "0x12", "not hex", "00" * 32])
+def test_a_bad_private_key_is_refused_without_being_repeated(key):
+    with pytest.raises(BadSettings) as refused:
+        Wallet(SecretStr(key), CHANNEL)
+    assert "ALEPH_PRIVATE_KEY" in str(refused.value)
+    assert not key or key not in str(refused.value)

@@ -1,0 +1,166 @@
+"""The unmodified SDK against the double of the network, and what the network refuses."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from aleph.sdk.chains.ethereum import ETHAccount
+from aleph.sdk.client import AuthenticatedAlephHttpClient
+from aleph.sdk.client.vm_client import VmClient
+from aleph.sdk.exceptions import ForgottenMessageError, InvalidMessageError
+from aleph_message.models import ItemHash, Payment, PaymentType
+from aleph_message.models.execution.environment import HostRequirements, NodeRequirements
+from aleph_message.status import MessageStatus
+
+from tests.fakes.aleph import AlephDouble
+from tests.fakes.aleph_world import ROOTFS
+
+DAY_OF_ONE = 342_000
+CREDIT = Payment(type=PaymentType.credit)
+
+
+@pytest.fixture(autouse=True)
+def no_home(monkeypatch, tmp_path):
+    """The SDK reads configuration from the home folder."""
+    monkeypatch.setenv("ALEPH_CONFIG_HOME", str(tmp_path))
+
+
+@pytest.fixture
+async def aleph():
+    async with AlephDouble(nodes=2) as double:
+        yield double
+
+
+@pytest.fixture
+def account(aleph):
+    owner = ETHAccount(private_key=b"\1" * 32)
+    aleph.world.credit(owner.get_address(), 2_000_000)
+    return owner
+
+
+@pytest.fixture
+async def client(aleph, account):
+    async with AuthenticatedAlephHttpClient(account, api_server=aleph.url) as made:
+        yield made
+
+
+async def create(client, **changes):
+    fields = {"rootfs": ROOTFS["debian12"], "rootfs_size": 20_480, "vcpus": 1, "memory": 2048, "payment": CREDIT}
+    fields |= {"channel": "TEST", "sync": True, "ssh_keys": ["ssh-ed25519 AAAA"], "metadata": {"name": "m-1"}}
+    return await client.create_instance(**(fields | changes))
+
+
+def on(node):
+    return HostRequirements(node=NodeRequirements(node_hash=node.hash))
+
+
+async def until(fact):
+    async with asyncio.timeout(5):
+        while not fact():
+            await asyncio.sleep(0.005)
+
+
+async def test_an_instance_is_created_placed_listed_and_forgotten(aleph, client, account):
+    node = list(aleph.world.nodes.values())[1]
+    message, status = await create(client, requirements=on(node))
+    assert status is MessageStatus.PROCESSED
+    await until(lambda: message.item_hash in node.vms and node.vms[message.item_hash].port)
+
+    async with httpx.AsyncClient() as http:
+        running = (await http.get(f"{node.address}/v2/about/executions/list")).json()[message.item_hash]
+        assert running["networking"]["mapped_ports"]["22"]["host"] >= 24_000
+        placed = (await http.get(f"{aleph.url}/api/v1/vms/{message.item_hash}")).json()
+        assert (placed["allocated_node"], placed["status"]) == (node.hash, "dispatched")
+        name = (await http.get(f"{aleph.url}/api/hash/{message.item_hash}")).json()
+        assert name["active"]
+
+    found = await client.get_message(item_hash=message.item_hash)
+    assert found.content.metadata == {"name": "m-1"}
+    assert (await client.get_program_price(message.item_hash)).cost == "3.958333333333333333"
+
+    async with VmClient(account, node.address) as vm:
+        assert await vm.erase_instance(message.item_hash) == (200, f"Erased VM with ref {message.item_hash}")
+    await client.forget([message.item_hash], "done", channel="TEST", sync=True)
+    assert await client.get_message_status(message.item_hash)
+    with pytest.raises(ForgottenMessageError):
+        await client.get_message(item_hash=message.item_hash)
+    assert message.item_hash not in node.vms
+    assert aleph.world.running() == []
+
+
+async def test_the_balance_must_last_a_day_for_all(aleph, client, account):
+    assert (await client.get_balances(account.get_address())).credit_balance == 2_000_000
+    for number in range(5):
+        await create(client, metadata={"name": f"m-{number}"})
+    with pytest.raises(ValueError, match="Unknown error code 6"):
+        await create(client, metadata={"name": "one too many"})
+    assert len(aleph.world.running()) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"payment": None}, 202), ({"rootfs": "c" * 64}, 301)],
+)
+async def test_what_the_network_rejects(client, changes, code):
+    with pytest.raises(ValueError, match=f"Unknown error code {code}"):
+        await create(client, **changes)
+
+
+async def test_a_stranger_may_neither_forget_nor_command(aleph, client, account):
+    message, _ = await create(client)
+    stranger = ETHAccount(private_key=b"\2" * 32)
+    async with AuthenticatedAlephHttpClient(stranger, api_server=aleph.url) as other:
+        with pytest.raises(InvalidMessageError):
+            await other.forget([message.item_hash], "mine now", channel="TEST", sync=True)
+    await until(lambda: any(message.item_hash in node.vms for node in aleph.world.nodes.values()))
+    node = next(node for node in aleph.world.nodes.values() if message.item_hash in node.vms)
+    async with VmClient(stranger, node.address) as vm:
+        status, text = await vm.erase_instance(message.item_hash)
+    assert (status, text) == (403, "Unauthorized sender")
+
+
+async def test_a_forged_signature_is_rejected(aleph, client):
+    signed, _ = await create(client)
+    body = json.loads(signed.model_dump_json(include=client.BROADCAST_MESSAGE_FIELDS))
+    body["item_content"] = body["item_content"].replace("m-1", "m-2")
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{aleph.url}/api/v0/messages", json={"sync": True, "message": body})
+        assert answer.status_code == 422
+
+
+async def test_money_runs_from_processing_to_forgetting(aleph, client, account):
+    message, _ = await create(client)
+    aleph.world.skew = 3600
+    assert aleph.world.spent(account.get_address()) == pytest.approx(14_250, rel=0.01)
+    await client.forget([ItemHash(message.item_hash)], "done", channel="TEST", sync=True)
+    spent = aleph.world.spent(account.get_address())
+    aleph.world.skew = 7200
+    assert aleph.world.spent(account.get_address()) == spent
+
+
+async def test_a_node_starts_only_what_belongs_to_it(aleph, client, account):
+    aleph.world.faults.auto_dispatch = False
+    first, second = aleph.world.nodes.values()
+    message, _ = await create(client, requirements=on(first))
+    async with VmClient(account, second.address) as vm:
+        status, text = await vm.start_instance(message.item_hash)
+    assert (status, json.loads(text)) == (400, {"error": "Instance is allocated to a different node"})
+    async with VmClient(account, first.address) as vm:
+        status, text = await vm.start_instance(message.item_hash)
+    assert (status, json.loads(text)["successful"]) == (200, [message.item_hash])
+
+
+async def test_a_sync_call_that_takes_too_long_is_pending(aleph, client):
+    aleph.world.faults.sync_timeout = True
+    _, status = await create(client)
+    assert status is MessageStatus.PENDING
+    assert len(aleph.world.running()) == 1
+
+
+async def test_a_node_that_is_down_cuts_the_connection(aleph, client, account):
+    node = next(iter(aleph.world.nodes.values()))
+    node.faults.down = True
+    async with VmClient(account, node.address) as vm:
+        status, _ = await vm.erase_instance(ItemHash("d" * 64))
+    assert status is None
