@@ -13,6 +13,7 @@ BaalError                   str() is for the log; never shown to a Telegram user
 │   ├── NoCapacity          the provider has no machine to rent
 │   │   └── NoCredit        the operator's balance does not last for one more
 │   ├── NotReached          the machine did not come up in time
+│   ├── NotPrepared         Docker could not be installed on it
 │   ├── NotStarted          the agent did not start; `log` holds its last lines
 │   └── NotProved           the agent runs but is not who or what it should be
 └── AgentError
@@ -95,6 +96,16 @@ class NotReached(MachineError):
     """The machine did not come up in time."""
 
     code = "not-reached"
+
+
+class NotPrepared(MachineError):
+    """What agents need could not be put on the machine. `log` holds the last lines, for the operator."""
+
+    code = "not-prepared"
+
+    def __init__(self, text: str, *, log: str = "") -> None:
+        super().__init__(text)
+        self.log = log
 
 
 class NotStarted(MachineError):

@@ -16,6 +16,7 @@ SQLITE, POSTGRES = "sqlite+aiosqlite", "postgresql+psycopg"
 DRIVERS = {"sqlite": SQLITE, SQLITE: SQLITE, "postgres": POSTGRES, "postgresql": POSTGRES, POSTGRES: POSTGRES}
 """What people write → what is installed."""
 EXAMPLE_URL = "postgresql://user:password@host:5432/database"
+DEBIAN_12 = "b6ff5c3a8205d1ca4c7c3369300eeafff498b558f71b851aa2114afd0a532717"
 FALLBACK_MODELS = ("qwen3.6-35b-a3b", "glm-5.2", "gemma-4-31b-it", "deepseek-v4-flash", "hermes-3-8b-tee")
 
 
@@ -23,6 +24,8 @@ class ProviderName(StrEnum):
     """Where machines come from."""
 
     LOCAL = "local"
+    HOSTS = "hosts"
+    ALEPH = "aleph"
 
 
 class EngineName(StrEnum):
@@ -30,6 +33,13 @@ class EngineName(StrEnum):
 
     PROCESS = "process"
     DOCKER = "docker"
+
+
+class TlsName(StrEnum):
+    """Whose certificates agents on other machines have."""
+
+    FILES = "files"
+    ACME = "acme"
 
 
 class Settings(BaseSettings):
@@ -66,6 +76,35 @@ class Settings(BaseSettings):
     agent_image: str = "baal/agent:dev"
     """What agents run: `registry/name:tag[@sha256:…]`. The process engine runs this code, and takes it for a label."""
 
+    agent_tls: TlsName = TlsName.FILES
+    """How agents on other machines prove who they are: a certificate of the bot's own authority, or a public one."""
+    acme_email: str = ""
+    """For the public authority, which writes when a certificate ends."""
+    registry_user: str = ""
+    registry_password: SecretStr = SecretStr("")
+    """Of a private registry that machines pull `agent_image` from; told to Docker per request, never kept there."""
+
+    ssh_key_file: Path | None = None
+    """The private key that opens machines (OpenSSH's format, no passphrase); None: the bot makes one and keeps it."""
+    ssh_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """`user@host:port` of own servers for `provider` hosts, separated by commas; root and 22 may be left out."""
+
+    aleph_private_key: SecretStr = SecretStr("")
+    """Of the Ethereum wallet whose credits pay for machines."""
+    aleph_channel: str = "BAAL"
+    """Keeps this deployment's machines apart from everything else of the wallet; of each deployment its own."""
+    aleph_rootfs: str = DEBIAN_12
+    """Item hash of the root file system that machines start from."""
+    aleph_vcpus: int = Field(default=1, ge=1)
+    aleph_memory: int = Field(default=2_048, ge=512)
+    """MiB of a machine."""
+    aleph_disk: int = Field(default=20_480, ge=5_120)
+    """MiB of a machine."""
+    aleph_api_url: str = "https://api2.aleph.im"
+    aleph_crn_list_url: str = "https://crns-list.aleph.sh/crns.json"
+    aleph_scheduler_url: str = "https://scheduler.api.aleph.cloud"
+    aleph_gateway_url: str = "https://api.2n6.me"
+
     agent_context_tokens: int = Field(default=11_000, ge=256)
     """Tokens of a conversation that agents send along; with the answer it must fit into the smallest model offered."""
     agent_max_tokens: int = Field(default=4_096, ge=16)
@@ -91,12 +130,12 @@ class Settings(BaseSettings):
     max_agents_per_user: int = Field(default=3, ge=0)
     log_level: str = "INFO"
 
-    @field_validator("default_models", mode="before")
+    @field_validator("default_models", "ssh_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("agent_tools", mode="before")
+    @field_validator("agent_tools", "ssh_key_file", mode="before")
     @classmethod
     def _unset(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -26,7 +26,7 @@ def test_the_example_names_every_setting_and_no_other():
 def test_the_defaults_in_the_example_are_the_defaults():
     said = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     # Their defaults are made of other settings.
-    made = {"AGENT_TOOLS", "DATABASE_URL", "LLM_BASE_URL"}
+    made = {"AGENT_TOOLS", "DATABASE_URL", "LLM_BASE_URL", "SSH_KEY_FILE"}
 
     fields = {name.upper(): field.default for name, field in Settings.model_fields.items() if not field.is_required()}
     defaults = COMPOSE | fields

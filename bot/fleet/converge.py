@@ -113,6 +113,7 @@ class Converger:
     async def _provision(self, attempt: Attempt) -> None:
         await self._phase(attempt, Phase.RENTING, self._rent)
         await self._phase(attempt, Phase.REACHING, self._reach)
+        await self._phase(attempt, Phase.PREPARING, self._prepare)
         await self._phase(attempt, Phase.STARTING, self._start)
         await self._phase(attempt, Phase.PROVING, self._prove)
         if await self._books.fulfil(attempt, Phase.RUNNING):
@@ -140,6 +141,9 @@ class Converger:
 
     async def _reach(self, agent_id: int) -> None:
         await self._place(agent_id)
+
+    async def _prepare(self, agent_id: int) -> None:
+        await self._engine.prepare(await self._place(agent_id))
 
     async def _start(self, agent_id: int) -> None:
         machine = await self._machine(agent_id)

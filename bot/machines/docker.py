@@ -42,6 +42,9 @@ class DockerEngine:
         self._client: docker.DockerClient | None = None
         self._connecting = threading.Lock()
 
+    async def prepare(self, place: Place) -> None:
+        """Nothing is needed here."""
+
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
         now = await self.inspect(place)

@@ -73,6 +73,9 @@ class Inspection:
 class Engine(Protocol):
     """Runs one agent per machine. Every call may happen twice: the second one is harmless."""
 
+    async def prepare(self, place: Place) -> None:
+        """Have everything on the machine that agents need. `NotReached` or `NotPrepared` (with the log) if it fails."""
+
     async def run(self, place: Place, spec: Spec) -> str:
         """Have exactly this spec running; the URL where it answers.
 

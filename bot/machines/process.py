@@ -56,6 +56,9 @@ class ProcessEngine:
         self._command = tuple(command)
         self._own = {"AGENT_UNCONFINED_TOOLS": "true"} if unconfined_tools else {}
 
+    async def prepare(self, place: Place) -> None:
+        """Nothing is needed here."""
+
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
         files = Files(Path(place.path))

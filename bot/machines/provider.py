@@ -1,7 +1,41 @@
 """The port that rents machines."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+HTTPS_PORT = 443
+ZONE = "baal"
+
+
+def certificate_name(machine_id: str) -> str:
+    """The name that the certificate of a machine's agent has, however it is dialled; nobody resolves it."""
+    return f"{machine_id}.{ZONE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a machine's sshd listens now, and the host key that it had at the first contact, if there was one."""
+
+    host: str
+    port: int
+    host_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """How a machine is reached that is not this host.
+
+    `target` is asked before each connection: the address may change at any time. `pin` is told the host key seen at
+    the first contact. `urls` are where the agent's HTTPS may be reached now, the best first; a host that is a name is
+    also in the certificate, besides `certificate_name`. `port` is the machine's own port on which the agent is
+    published.
+    """
+
+    target: Callable[[], Awaitable[Target]]
+    pin: Callable[[str], Awaitable[None]]
+    urls: Callable[[], Awaitable[list[str]]]
+    port: int = HTTPS_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +43,8 @@ class Place:
     """A machine that was rented, as far as an engine must know it. `path` is the folder of a local machine."""
 
     machine_id: str
-    path: str
+    path: str = ""
+    remote: Remote | None = None
 
 
 class Provider(Protocol):
@@ -22,10 +57,10 @@ class Provider(Protocol):
     name: str
 
     async def rent(self, machine_id: str) -> None:
-        """Have a machine of that id; `NoCapacity` if there is none to be had."""
+        """Have a machine of that id; `NoCapacity` or `NoCredit` if there is none to be had."""
 
     async def reach(self, machine_id: str) -> Place:
-        """Wait until it can be worked on; `NotReached` if it does not come up in time or is not there."""
+        """Wait until it has an address; `NotReached` if it does not come up in time or is not there."""
 
     async def give_back(self, machine_id: str) -> None:
         """End it and everything on it. Also harmless for one that is gone or was never rented."""

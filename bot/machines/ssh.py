@@ -5,12 +5,12 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import asyncssh
 
-from bot.errors import MachineError, NotReached
+from bot.errors import NotPrepared, NotReached
 from bot.log import line
+from bot.machines.provider import Target
 
 log = logging.getLogger(__name__)
 
@@ -25,23 +25,8 @@ class StrangeHost(NotReached):
     """Another host key than at the first contact: another machine answers there. Nothing was said to it."""
 
 
-class CommandFailed(MachineError):
+class CommandFailed(NotPrepared):
     """A command on the machine ended badly; `log` has the end of what it wrote."""
-
-    code = "not-prepared"
-
-    def __init__(self, what: str, code: int | None, log: str) -> None:
-        super().__init__(f"{what}: exit code {code}")
-        self.log = log
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a machine's sshd listens now, and the host key that it had at the first contact, if there was one."""
-
-    host: str
-    port: int
-    host_key: str | None = None
 
 
 FindTarget = Callable[[], Awaitable[Target]]
@@ -76,12 +61,12 @@ class Shell:
             async with asyncio.timeout(seconds):
                 done = await self._connection.run("bash -s", input=script, stderr=asyncssh.STDOUT)
         except TimeoutError as error:
-            raise CommandFailed(f"{what} took more than {seconds:.0f} s", None, "") from error
+            raise CommandFailed(f"{what} took more than {seconds:.0f} s") from error
         except (OSError, asyncssh.Error) as error:
             raise NotReached(f"the connection broke during {what}: {type(error).__name__}") from error
         written = str(done.stdout or "")
         if done.returncode != 0:
-            raise CommandFailed(what, done.returncode, written[-TAIL_CHARS:])
+            raise CommandFailed(f"{what}: exit code {done.returncode}", log=written[-TAIL_CHARS:])
         return written
 
     @asynccontextmanager

@@ -56,6 +56,7 @@ class Phase(StrEnum):
     WAITING = "waiting"
     RENTING = "renting"
     REACHING = "reaching"
+    PREPARING = "preparing"
     STARTING = "starting"
     PROVING = "proving"
     RUNNING = "running"
@@ -215,6 +216,14 @@ class Machine(SQLModel, table=True):
     """Where its agent answers."""
     created_at: float = Field(default_factory=time.time)
     gone_at: float | None = None
+
+
+class Keepsake(SQLModel, table=True):
+    """Something secret that was made once and is used ever after: a key. Encrypted."""
+
+    id: str = Field(primary_key=True)
+    sealed: str
+    created_at: float = Field(default_factory=time.time)
 
 
 class Rental(SQLModel, table=True):

@@ -11,7 +11,7 @@ from bot.telegram.keyboards import DANGER, SUCCESS, Verb, button, rows
 from bot.telegram.screen import Screen
 from bot.telegram.texts import Speech
 
-STEPS = (Phase.RENTING, Phase.REACHING, Phase.STARTING, Phase.PROVING)
+STEPS = (Phase.RENTING, Phase.REACHING, Phase.PREPARING, Phase.STARTING, Phase.PROVING)
 ENDS = {Phase.RUNNING, Phase.FAILED, Phase.GONE}
 
 

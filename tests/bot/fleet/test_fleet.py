@@ -154,7 +154,14 @@ async def test_a_new_agent_is_rented_a_machine_started_and_proved(world):
     async with asyncio.timeout(5):
         while world.shown.phases[-1] is not Phase.RUNNING:
             await asyncio.sleep(0.02)
-    assert world.shown.phases == [Phase.RENTING, Phase.REACHING, Phase.STARTING, Phase.PROVING, Phase.RUNNING]
+    assert world.shown.phases == [
+        Phase.RENTING,
+        Phase.REACHING,
+        Phase.PREPARING,
+        Phase.STARTING,
+        Phase.PROVING,
+        Phase.RUNNING,
+    ]
 
 
 async def test_nudging_twice_is_one_deployment(world):

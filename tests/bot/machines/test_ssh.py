@@ -10,7 +10,8 @@ import asyncssh
 import pytest
 
 from bot.errors import NotReached
-from bot.machines.ssh import CommandFailed, Ssh, StrangeHost, Target
+from bot.machines.provider import Target
+from bot.machines.ssh import CommandFailed, Ssh, StrangeHost
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 

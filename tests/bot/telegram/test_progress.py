@@ -31,18 +31,19 @@ def labels(screen: Screen) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("phase", "marks"),
     [
-        (Phase.WAITING, "◻◻◻◻"),
-        (Phase.RENTING, "⏳◻◻◻"),
-        (Phase.REACHING, "✅⏳◻◻"),
-        (Phase.STARTING, "✅✅⏳◻"),
-        (Phase.PROVING, "✅✅✅⏳"),
+        (Phase.WAITING, "◻◻◻◻◻"),
+        (Phase.RENTING, "⏳◻◻◻◻"),
+        (Phase.REACHING, "✅⏳◻◻◻"),
+        (Phase.PREPARING, "✅✅⏳◻◻"),
+        (Phase.STARTING, "✅✅✅⏳◻"),
+        (Phase.PROVING, "✅✅✅✅⏳"),
     ],
 )
 def test_the_steps_are_those_that_happen(phase: Phase, marks: str) -> None:
     head, *steps = shown(agent(phase), after=72).text.splitlines()
 
     assert head == "<b>Deploying Chef Ada</b> · 1:12"
-    names = ["Machine reserved", "Booted", "Agent installed", "Health check"]
+    names = ["Machine reserved", "Booted", "Prepared", "Agent installed", "Health check"]
     assert steps == [f"{mark} {name}{'…' if mark == '⏳' else ''}" for mark, name in zip(marks, names, strict=True)]
 
 

@@ -5,6 +5,7 @@ deploying =
     { $steps }
 step-renting = Machine reserved
 step-reaching = Booted
+step-preparing = Prepared
 step-starting = Agent installed
 step-proving = Health check
 step-done = ✅ { $step }
@@ -19,6 +20,8 @@ failed =
     Code { $code }.
 failed-nothing-charged = Nothing is being charged: its machine was given back.
 error-no-capacity = No machine is free at the moment
+error-no-credit = Machines cannot be paid for at the moment
+error-not-prepared = The machine could not be prepared
 error-not-reached = The machine did not come up
 error-not-started = The agent did not start
 error-not-proved = The agent did not pass its health check
