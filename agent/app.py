@@ -127,7 +127,7 @@ def _parts(settings: Settings, clock: Callable[[], float]) -> _Parts:
 
 
 def _rooms(parts: _Parts) -> Litestar:
-    def writable(request: Request[Any, Any, Any]) -> None:
+    async def writable(request: Request[Any, Any, Any]) -> None:  # Litestar runs what is not async in a thread
         if request.method != "GET" and not _WHEN_SEALED.fullmatch(request.url.path):
             parts.standing.require_writable()
 

@@ -145,7 +145,7 @@ def _cut(rows: Sequence[Row], room: float) -> int:
     """Where the part begins that stays: at a message of the person, so that no call loses its results."""
     newest = newest_question(rows)
     for index in range(newest + 1):
-        if rows[index][1].speaker is Speaker.USER and tokens(message for _, message in rows[index:]) <= room:
+        if rows[index][1].speaker is Speaker.USER and tokens([message for _, message in rows[index:]]) <= room:
             return index
     return newest
 

@@ -7,7 +7,7 @@ beginning of a marker is held back.
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 Leaked = tuple[str, str]
@@ -28,19 +28,23 @@ _FENCE = 3
 class Leaks:
     """Passes on an answer's visible text, and keeps the calls that leaked into it."""
 
-    __slots__ = ("_code", "_end", "_held", "_hidden", "_marker", "_opening", "_tools", "calls", "spoilt")
+    __slots__ = ("_code", "_end", "_held", "_hidden", "_marker", "_opening", "_schemas", "calls", "spoilt")
 
     def __init__(self, tools: Sequence[dict[str, Any]]) -> None:
         """`tools` are the schemas of the tools that were offered."""
         self.calls: list[Leaked] = []
         self.spoilt = False
         """Whether something was hidden that is no call."""
-        self._tools = {each["function"]["name"]: _strings(each) for each in tools} if tools else {}
+        self._schemas = tools
         self._opening = bool(tools)  # whether all the answer so far may be one bare call
         self._held = ""
         self._code = 0  # how many backticks have opened the code that we are in
         self._marker = ""
         self._hidden = ""
+
+    def _tools(self) -> Tools:
+        """Seldom needed, and as dear as a turn's history."""
+        return {each["function"]["name"]: _strings(each) for each in self._schemas}
 
     def feed(self, piece: str) -> str:
         """Take the next piece; return what may be shown now."""
@@ -58,7 +62,7 @@ class Leaks:
         """Return what was held back, when nothing more will come."""
         if self._opening:
             self._opening, text, self._held = False, self._held, ""
-            if bare := _bare(text, self._tools):
+            if bare := _bare(text, self._tools()):
                 self.calls.append(bare)
                 return ""
             return self.feed(text) + self.rest()
@@ -114,7 +118,7 @@ class Leaks:
             self._code = 0
 
     def _hide(self, leak: str) -> None:
-        calls = _parsed(self._marker, leak, self._tools) if self._tools else []
+        calls = _parsed(self._marker, leak, self._tools()) if self._schemas else []
         self.calls += calls
         self.spoilt = self.spoilt or not calls
 
@@ -145,7 +149,7 @@ _BARE = re.compile(r"\s*(?P<fence>```\w*\s*)?(?P<bare>\{.*\})\s*(?(fence)```)\s*
 _HEAD_BEGUN = '{"name":"'
 
 
-def _may_be_bare(text: str, tools: Collection[str]) -> bool:
+def _may_be_bare(text: str, offered: Callable[[], Collection[str]]) -> bool:
     """Whether this may be the beginning of an answer that is nothing but one call of an offered tool."""
     found = _FENCED.match(text)
     if not found or not found["bare"]:
@@ -153,6 +157,7 @@ def _may_be_bare(text: str, tools: Collection[str]) -> bool:
     head = _HEAD.match(found["bare"])
     if not head:
         return _HEAD_BEGUN.startswith("".join(found["bare"].split()))
+    tools = offered()
     named = head["name"] in tools if head["whole"] else any(name.startswith(head["name"]) for name in tools)
     after = text.rpartition("\n```")[2] if "\n```" in found["bare"] else ""
     return named and not after.strip()

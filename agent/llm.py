@@ -44,6 +44,28 @@ _ALLOWANCE_CODES = frozenset(
 _CONTEXT_WORDS = ("exceed_context_size", "context length", "context size", "context_length_exceeded", "context window")
 _FORBIDDEN = 403
 _JSON = msgspec.json.Decoder()
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    tool_calls: None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta
+    finish_reason: None = None
+
+
+class _Words(msgspec.Struct):
+    """A line that holds nothing but the next words, as nearly all of them do: read in a quarter of the time."""
+
+    choices: list[_Choice]
+    error: None = None
+    detail: None = None
+    usage: None = None
+
+
+_WORDS = msgspec.json.Decoder(_Words)
 _KINDS = {
     401: ErrorKind.BAD_KEY,
     402: ErrorKind.NO_ALLOWANCE,
@@ -144,7 +166,7 @@ class Llm:
     ) -> bytes:
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": "system", "content": system}, *(_on_the_wire(each, images) for each in messages)],
+            "messages": [{"role": "system", "content": system}, *_on_the_wire(messages, images)],
             "stream": True,
             "max_tokens": self._max_tokens,
             "stream_options": {"include_usage": True},
@@ -186,10 +208,19 @@ def _chunks(response: httpx2.Response) -> AsyncIterable[bytes]:
     return stream
 
 
-def _on_the_wire(message: Message, images: Mapping[str, str]) -> dict[str, Any]:
+def _on_the_wire(messages: Sequence[Message], images: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        _with_parts(each, images)
+        if each.calls or each.call_id or each.images
+        else {"role": each.speaker, "content": each.text}
+        for each in messages
+    ]
+
+
+def _with_parts(message: Message, images: Mapping[str, str]) -> dict[str, Any]:
     # Content is "" and never null beside tool calls: some chat templates print null as "None".
     content = _with_images(message, images) if message.images else message.text
-    said: dict[str, Any] = {"role": message.speaker.value, "content": content}
+    said: dict[str, Any] = {"role": message.speaker, "content": content}
     if message.calls:
         said["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -309,9 +340,17 @@ class _Reading:
             self._data_seen = True
             payload = line[5:].strip()
             if payload and payload != b"[DONE]":
-                self._read_document(payload)
+                self._read_payload(payload)
         elif not self._data_seen and len(self._stray) < _MAX_STRAY_BYTES:
             self._stray += line
+
+    def _read_payload(self, payload: bytes) -> None:
+        try:
+            words = _WORDS.decode(payload)
+        except msgspec.DecodeError:  # something else, or something odd
+            self._read_document(payload)
+        else:
+            self._texts += [choice.delta.content for choice in words.choices if choice.delta.content]
 
     def _read_document(self, payload: bytes) -> None:
         document = _parse(payload)

@@ -15,7 +15,10 @@ def main() -> None:
     world = World()
     world.keys = {os.environ["LLM_API_KEY"]: KeyState.OK}
     with socket.socket(fileno=int(os.environ["AGENT_FD"])) as door:
-        config = uvicorn.Config(application(world), log_level="critical", access_log=False, ws="none")
+        # Nobody's kept connection ends between two rounds, just as it is used again.
+        config = uvicorn.Config(
+            application(world), log_level="critical", access_log=False, ws="none", timeout_keep_alive=600
+        )
         uvicorn.Server(config).run(sockets=[door])
 
 
