@@ -6,9 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
+from agent import lean  # noqa: F401 - for its effect on what follows
 
-from agent import lean, log  # noqa: F401 - `lean` is for its effect
+# isort: split
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from agent import log
 from agent.app import Agent, build
 from agent.errors import BadSettings
 from agent.sandbox.kernel import forbid_dumps
@@ -19,7 +23,7 @@ _CLOSE_SECONDS = 3
 """For clients that do not read the end of their stream."""
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # uvicorn's handlers close the port first, and end the process by the signal instead of with exit code 0.
@@ -50,7 +54,7 @@ async def _serve(settings: Settings) -> int:
         return 0
 
 
-async def _drain_on_signal(agent: Agent, server: uvicorn.Server, seconds: float) -> None:
+async def _drain_on_signal(agent: Agent, server: Server, seconds: float) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -60,8 +64,8 @@ async def _drain_on_signal(agent: Agent, server: uvicorn.Server, seconds: float)
     server.should_exit = True
 
 
-def _config(agent: Agent | None) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(agent: Agent | None) -> Config:
+    return Config(
         agent.asgi if agent else "",
         log_config=None,
         access_log=False,
