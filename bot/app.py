@@ -223,7 +223,7 @@ async def open_authority(settings: Settings, keepsakes: Keepsakes) -> "Authority
     """Who vouches for agents on other machines; None: public authorities do, or nobody has to."""
     if settings.provider is ProviderName.LOCAL or settings.agent_tls is not TlsName.FILES:
         return None
-    # Here, because agents on this host need none: 60 ms and 3 MB.
+    # Here, because agents on this host need none: 60 ms.
     from bot.machines.certs import Authority  # noqa: PLC0415
 
     return await Authority.open(keepsakes)

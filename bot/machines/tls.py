@@ -28,4 +28,6 @@ def reason(error: Exception) -> str:
         return f"its certificate is not the right one: {says}"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return f"no TLS as it should be: {getattr(error.os_error, 'reason', None) or error.os_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection: {error.os_error.strerror or type(error.os_error).__name__}"
     return type(error).__name__
