@@ -1,5 +1,6 @@
 """The control plane's settings: the one module of the bot that reads the environment."""
 
+import re
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,8 @@ SQLITE, POSTGRES = "sqlite+aiosqlite", "postgresql+psycopg"
 DRIVERS = {"sqlite": SQLITE, SQLITE: SQLITE, "postgres": POSTGRES, "postgresql": POSTGRES, POSTGRES: POSTGRES}
 """What people write → what is installed."""
 EXAMPLE_URL = "postgresql://user:password@host:5432/database"
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+"""As agents take it (agent.supervisor.plan)."""
 DEBIAN_12 = "b6ff5c3a8205d1ca4c7c3369300eeafff498b558f71b851aa2114afd0a532717"
 FALLBACK_MODELS = ("qwen3.6-35b-a3b", "glm-5.2", "gemma-4-31b-it", "deepseek-v4-flash", "hermes-3-8b-tee")
 
@@ -168,10 +171,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _can_be_certified(self) -> "Settings":
         if self.agent_tls is TlsName.ACME:
-            if not self.acme_email.strip():
-                raise ValueError(
-                    "ACME_EMAIL is not set. AGENT_TLS=acme needs an address that the authority may write to"
-                )
+            if not EMAIL.fullmatch(self.acme_email):
+                raise ValueError("ACME_EMAIL must be an address that the authority of AGENT_TLS=acme may write to")
             self._check_names()
         return self
 
