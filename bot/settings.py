@@ -171,9 +171,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _can_be_certified(self) -> "Settings":
         if self.agent_tls is TlsName.ACME:
+            self._check_names()
             if not EMAIL.fullmatch(self.acme_email):
                 raise ValueError("ACME_EMAIL must be an address that the authority of AGENT_TLS=acme may write to")
-            self._check_names()
         return self
 
     def _check_names(self) -> None:
@@ -231,8 +231,11 @@ def _database_url(text: str) -> str:
 
 
 def _host(server: str) -> str:
-    """Of `user@host:port`."""
-    return urlsplit(f"ssh://{server}").hostname or server
+    """Of `user@host:port`; of what is none, all of it."""
+    try:
+        return urlsplit(f"ssh://{server}").hostname or server
+    except ValueError:
+        return server
 
 
 def _may_be_public(host: str) -> bool:

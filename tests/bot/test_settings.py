@@ -130,14 +130,18 @@ def test_agents_think_at_libertai_unless_another_server_is_named():
     [
         ({"provider": "aleph"}, "ACME_EMAIL must be an address that the authority of AGENT_TLS=acme"),
         ({"provider": "aleph", "acme_email": "a@b"}, "ACME_EMAIL must be an address"),
-        ({"acme_email": "a@example.org"}, "AGENT_TLS=acme needs machines with public names; with PROVIDER=local"),
+        ({}, "AGENT_TLS=acme needs machines with public names; with PROVIDER=local"),
         (
             {"provider": "hosts", "acme_email": "a@example.org", "ssh_hosts": "a.example.org,203.0.113.9"},
             "AGENT_TLS=acme needs servers with public names; write names instead of 203.0.113.9 in SSH_HOSTS",
         ),
         (
-            {"provider": "hosts", "acme_email": "a@example.org", "ssh_hosts": "me@[2001:db8::7]:22, root@box:2222"},
-            "AGENT_TLS=acme needs servers with public names; write names instead of 2001:db8::7, box in SSH_HOSTS",
+            {
+                "provider": "hosts",
+                "acme_email": "a@example.org",
+                "ssh_hosts": "me@[2001:db8::7]:22, box:2222, [oops",
+            },
+            "AGENT_TLS=acme needs servers with public names; write names instead of 2001:db8::7, box, [oops in",
         ),
     ],
 )
