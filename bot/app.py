@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -40,8 +41,9 @@ from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
-from bot.settings import EngineName, Settings, encryption_keys
+from bot.settings import EngineName, ProviderName, Settings, TlsName, encryption_keys
 from bot.store.database import Database
+from bot.store.keepsakes import Keepsakes
 from bot.store.owner import sole_bot
 from bot.store.vault import Vault
 from bot.telegram.application import Front, Updates, make_bot
@@ -55,6 +57,9 @@ from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import load_texts
+
+if TYPE_CHECKING:
+    from bot.machines.certs import Authority
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +125,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     await database.open()
     tls = ssl.create_default_context()
     http = await stack.enter_async_context(httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=tls))
-    client = AgentClient(tls)
+    authority = await open_authority(settings, Keepsakes(database, vault))
+    client = AgentClient(authority.context() if authority else tls)
     stack.push_async_callback(client.close)
 
     people = make_people(settings, database, vault, http)
@@ -211,6 +217,16 @@ def make_people(settings: Settings, database: Database, vault: Vault, http: http
     is_default = settings.thinks_at_libertai if settings.agent_tools is None else settings.agent_tools
     tools = ToolPolicy(libertai, is_allowed=settings.agent_tools is not False, is_default=is_default)
     return People(Users(database, vault), Chats(database), agents, limits, libertai, tools)
+
+
+async def open_authority(settings: Settings, keepsakes: Keepsakes) -> "Authority | None":
+    """Who vouches for agents on other machines; None: public authorities do, or nobody has to."""
+    if settings.provider is ProviderName.LOCAL or settings.agent_tls is not TlsName.FILES:
+        return None
+    # Here, because agents on this host need none: 60 ms.
+    from bot.machines.certs import Authority  # noqa: PLC0415
+
+    return await Authority.open(keepsakes)
 
 
 def make_engine(settings: Settings) -> Engine:

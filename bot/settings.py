@@ -1,11 +1,14 @@
 """The control plane's settings: the one module of the bot that reads the environment."""
 
+import re
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -16,6 +19,8 @@ SQLITE, POSTGRES = "sqlite+aiosqlite", "postgresql+psycopg"
 DRIVERS = {"sqlite": SQLITE, SQLITE: SQLITE, "postgres": POSTGRES, "postgresql": POSTGRES, POSTGRES: POSTGRES}
 """What people write → what is installed."""
 EXAMPLE_URL = "postgresql://user:password@host:5432/database"
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+"""As agents take it (agent.supervisor.plan)."""
 DEBIAN_12 = "b6ff5c3a8205d1ca4c7c3369300eeafff498b558f71b851aa2114afd0a532717"
 FALLBACK_MODELS = ("qwen3.6-35b-a3b", "glm-5.2", "gemma-4-31b-it", "deepseek-v4-flash", "hermes-3-8b-tee")
 
@@ -163,6 +168,26 @@ class Settings(BaseSettings):
     def _names_a_database(cls, value: SecretStr) -> SecretStr:
         return SecretStr(_database_url(value.get_secret_value().strip()))
 
+    @model_validator(mode="after")
+    def _can_be_certified(self) -> "Settings":
+        if self.agent_tls is TlsName.ACME:
+            self._check_names()
+            if not EMAIL.fullmatch(self.acme_email):
+                raise ValueError("ACME_EMAIL must be an address that the authority of AGENT_TLS=acme may write to")
+        return self
+
+    def _check_names(self) -> None:
+        """A public authority certifies names that it can look up, and nothing else."""
+        if self.provider is ProviderName.LOCAL:
+            raise ValueError("AGENT_TLS=acme needs machines with public names; with PROVIDER=local write files")
+        if self.provider is ProviderName.HOSTS:
+            nameless = [host for host in map(_host, self.ssh_hosts) if not _may_be_public(host)]
+            if nameless:
+                raise ValueError(
+                    f"AGENT_TLS=acme needs servers with public names; write names instead of {', '.join(nameless)} "
+                    "in SSH_HOSTS, or AGENT_TLS=files"
+                )
+
     @property
     def inference_url(self) -> str:
         """OpenAI-compatible base URL, without a slash at its end."""
@@ -205,6 +230,22 @@ def _database_url(text: str) -> str:
     return url.set(drivername=driver).render_as_string(hide_password=False)
 
 
+def _host(server: str) -> str:
+    """Of `user@host:port`; of what is none, all of it."""
+    try:
+        return urlsplit(f"ssh://{server}").hostname or server
+    except ValueError:
+        return server
+
+
+def _may_be_public(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return "." in host.strip(".")
+    return False
+
+
 def encryption_keys(value: SecretStr) -> list[str]:
     """The Fernet keys in a BOT_ENCRYPTION_KEY, the encrypting one first."""
     return [part.strip() for part in value.get_secret_value().split(",")]
@@ -222,4 +263,4 @@ def _complaint(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"]).upper()
     if problem["type"] == "missing":
         return f"{name} is not set. See .env.example."
-    return f"{name} {problem['msg'].removeprefix('Value error, ')}"
+    return f"{name} {problem['msg'].removeprefix('Value error, ')}".strip()  # what several settings say has no name

@@ -16,6 +16,7 @@ _LAUNCH = ("AGENT_FD", "AGENT_HOST", "AGENT_PORT")
 # Caddy fills these into its configuration before it parses that: nothing may end a word there.
 _HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]", re.IGNORECASE)
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _DRAIN_SECONDS = 20.0
 _NAMELESS = {"files": ":443", "plain": ":80"}
 _NAMED = ("acme", "internal")
@@ -57,12 +58,18 @@ def _caddy(mode: str, environment: Mapping[str, str]) -> dict[str, str]:
     # It passes bytes on and keeps little: collecting sooner costs nothing to notice, and halves what it holds.
     home = {"HOME": "/caddy", "XDG_DATA_HOME": "/caddy", "XDG_CONFIG_HOME": "/caddy", "GOGC": "25"}
     address = {"TLS_MODE": mode, "SITE_ADDRESS": _site_address(mode, environment.get("SITE_HOST", ""))}
-    authority = environment.get("ACME_CA", "")
-    if not authority:
-        return home | address
-    if not _URL.fullmatch(authority):
+    return home | address | _issuer(environment)
+
+
+def _issuer(environment: Mapping[str, str]) -> dict[str, str]:
+    authority, email = environment.get("ACME_CA", ""), environment.get("ACME_EMAIL", "")
+    if authority and not _URL.fullmatch(authority):
         raise BadConfiguration("ACME_CA: must be the URL of an ACME directory")
-    return home | address | {"ACME_CA": authority}
+    if email and not _EMAIL.fullmatch(email):
+        raise BadConfiguration("ACME_EMAIL: must be an e-mail address")
+    # The whole line: Caddy refuses the word `email` with nothing behind it.
+    lines = {"ACME_CA": authority, "ACME_CONTACT": email and f"email {email}"}
+    return {name: value for name, value in lines.items() if value}
 
 
 def _site_address(mode: str, host: str) -> str:

@@ -97,4 +97,4 @@ class Route:
         agent, machine = await self._books.agent(agent_id), await self._books.machine(agent_id)
         if machine is None or machine.url is None:
             raise AgentOffline("it has no machine")
-        return Door(url=machine.url, secret=self._agents.secret(agent))
+        return Door.of(machine, self._agents.secret(agent))

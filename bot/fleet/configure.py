@@ -46,7 +46,7 @@ class Configurer:
             return False
         # The version first: the row is then at least as new, and what is newer has a version of its own to come.
         version, agent = await self._books.config_version(agent_id), await self._books.agent(agent_id)
-        door = Door(url=machine.url, secret=self._agents.secret(agent))
+        door = Door.of(machine, self._agents.secret(agent))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._put(agent, door, version)

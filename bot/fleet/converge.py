@@ -152,7 +152,7 @@ class Converger:
 
     async def _prove(self, agent_id: int) -> None:
         agent, machine = await self._books.agent(agent_id), await self._machine(agent_id)
-        door = Door(url=machine.url or "", secret=self._agents.secret(agent))
+        door = Door.of(machine, self._agents.secret(agent))
         for proof in range(PROOFS):
             if proof:
                 await asyncio.sleep(PROOF_PAUSE_SECONDS)

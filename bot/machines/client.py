@@ -14,11 +14,17 @@ from pydantic import SecretStr, ValidationError
 from agent import protocol
 from agent.protocol import Attachment
 from bot.errors import AgentBusy, AgentOffline, AgentRefused
+from bot.machines.provider import certificate_name
+from bot.machines.tls import reason, server_hostname
+from bot.store.models import Machine
 
 CONNECT_SECONDS = 5
+"""Until a connection is there, its handshake included."""
 SILENCE_SECONDS = 3 * protocol.KEEPALIVE_SECONDS
 """An agent sends an event at least every 15 s; a stream silent for three times that is dead."""
 CONNECTIONS = 512
+KEPT_SECONDS = 45
+"""Of a connection that nobody uses: the gateway before Aleph's machines cuts it after a minute."""
 PIECE_BYTES = 64 * 1024
 """Of a file, in memory at a time."""
 GLANCE_SECONDS = 1.5
@@ -27,10 +33,16 @@ GLANCE_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where an agent answers, and the secret it wants to hear."""
+    """Where an agent answers, and the secret it wants to hear. `name`: see `certificate_name`."""
 
     url: str
     secret: SecretStr
+    name: str = ""
+
+    @classmethod
+    def of(cls, machine: Machine, secret: SecretStr) -> "Door":
+        """Of the agent on that machine; nothing answers while it has no URL."""
+        return cls(url=machine.url or "", secret=secret, name=certificate_name(machine.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +56,21 @@ class Upload:
 
 
 class AgentClient:
-    """One per process: building a client costs 30 ms of CPU, and a new connection costs a handshake."""
+    """One per process: building a client costs 30 ms of CPU, and a new connection costs a handshake.
+
+    Behind https, nothing is said before the certificate is verified: by `tls`, and to be the machine's own.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """`tls` says whose certificates count; None: those of public authorities."""
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or ssl.create_default_context())
+        connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS, keepalive_timeout=KEPT_SECONDS, ssl=tls or ssl.create_default_context()
+        )
         headers = {protocol.VERSION_HEADER: str(protocol.VERSION)}
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
+        # Agents say nothing by cookies, and what one says is no other's business.
+        jar = aiohttp.DummyCookieJar()
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers, cookie_jar=jar)
 
     async def close(self) -> None:
         await self._session.close()
@@ -149,13 +169,15 @@ class AgentClient:
 
     @asynccontextmanager
     async def _call(self, door: Door, method: str, path: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = kwargs.pop("headers", {}) | {"Authorization": f"Bearer {door.secret.get_secret_value()}"}
+        kwargs["headers"] = kwargs.pop("headers", {}) | {"Authorization": f"Bearer {door.secret.get_secret_value()}"}
+        # Wherever an agent might send us, its secret does not go with us.
+        kwargs |= {"server_hostname": server_hostname(door.url, door.name), "allow_redirects": False}
         try:
-            async with self._session.request(method, door.url + path, headers=headers, **kwargs) as response:
+            async with self._session.request(method, door.url + path, **kwargs) as response:
                 await _check(response)
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise AgentOffline(f"{method} {path.split('/')[1]}: {type(error).__name__}") from error
+            raise AgentOffline(f"{method} {path.split('/')[1]}: {reason(error)}") from error
 
 
 class _Body:
@@ -187,7 +209,7 @@ def _file_path(chat_id: str, file_id: str) -> str:
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:
-    if response.status < HTTPStatus.BAD_REQUEST:
+    if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return
     refusal = _refusal(await response.read(), response.status)
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:

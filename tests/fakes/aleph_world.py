@@ -13,6 +13,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
+from eth_account.hdaccount.mnemonic import Mnemonic
+from eth_account.types import Language
+
 CREDITS_PER_HOUR = Decimal(14_250)
 """Of one compute unit: 1 vCPU, 2048 MiB, 20480 MiB of disk (aggregate `pricing`, 2026)."""
 DISK_CREDITS_PER_HOUR = Decimal("0.1797")
@@ -304,8 +307,9 @@ def price(content: dict[str, Any]) -> Decimal:
 
 
 def subdomain(item_hash: str) -> str:
-    """The real gateway makes four words of the top 44 bits; here they stay digits."""
-    return f"vm-{int(item_hash[:11], 16):x}"
+    """Four words: a wallet's phrase of the same bits begins with them, for BIP-39 cuts bits as the gateway does."""
+    phrase = Mnemonic(Language.ENGLISH).to_mnemonic(bytes.fromhex(item_hash)[:16])
+    return "-".join(phrase.split()[:4])
 
 
 def _node(number: int) -> Node:

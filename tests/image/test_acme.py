@@ -15,7 +15,7 @@ import pytest
 from tests.certificates import authority, leaf
 
 pytestmark = [pytest.mark.acme, pytest.mark.timeout(300)]
-HOST = "abc123.2n6.me"
+HOST, EMAIL = "abc123.2n6.me", "operator@example.org"
 PEBBLE = "baal-test/pebble"
 DOCKERFILE = b"""
 FROM python:3.13-slim-trixie
@@ -77,7 +77,7 @@ def agent(network, pebble, boxes, tmp_path):
 
     def start(volume):
         box = boxes.create(
-            {"TLS_MODE": "acme", "SITE_HOST": HOST, "ACME_CA": "https://pebble:14000/dir"},
+            {"TLS_MODE": "acme", "SITE_HOST": HOST, "ACME_CA": "https://pebble:14000/dir", "ACME_EMAIL": EMAIL},
             volumes={
                 volume: {"bind": "/caddy"},
                 # Go trusts every file in this folder: how the test server itself is trusted.
@@ -140,6 +140,8 @@ def test_an_agent_gets_a_trusted_certificate_and_keeps_it(volume, pebble, agent,
     first = serial(box)
     files = box.run("sh", "-c", "find /caddy -name '*.key' -exec stat -c '%a %u' {} +", user=10002).output
     assert set(files.splitlines()) == {"600 10002"}
+    account = box.run("sh", "-c", "find /caddy -name '*.json' -path '*/users/*' -exec cat {} +", user=10002).output
+    assert f'"mailto:{EMAIL}"' in account
     assert pebble.logs().count(b"Pulled a task") == 1  # the first challenge was the right one
 
     box.container.remove(force=True)

@@ -24,6 +24,12 @@ def test_each_gets_its_own():
     assert set(plan.caddy) == {"PATH", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TLS_MODE", "SITE_ADDRESS", "GOGC"}
 
 
+def test_the_authority_is_told_whom_to_write_to():
+    assert (
+        read_plan(ENVIRONMENT | {"ACME_EMAIL": "o.p+a@example.org"}).caddy["ACME_CONTACT"] == "email o.p+a@example.org"
+    )
+
+
 def test_without_a_word_the_certificate_is_the_bots():
     plan = read_plan({})
     assert plan.tls_mode == "files"
@@ -43,6 +49,9 @@ def test_without_a_word_the_certificate_is_the_bots():
         ({"SITE_HOST": "a" * 64 + ".org"}, "SITE_HOST"),
         ({"ACME_CA": "ftp://x"}, "ACME_CA"),
         ({"ACME_CA": "https://x/dir\n}"}, "ACME_CA"),
+        ({"ACME_EMAIL": "nobody"}, "ACME_EMAIL"),
+        ({"ACME_EMAIL": "a@example.org\n}"}, "ACME_EMAIL"),
+        ({"ACME_EMAIL": "a@example.org {$AGENT_SECRET}"}, "ACME_EMAIL"),
         ({"WORKSPACE_MB": "-1"}, "WORKSPACE_MB"),
         ({"WORKSPACE_FILES": "1e9"}, "WORKSPACE_FILES"),
     ],
