@@ -1,4 +1,4 @@
-"""The operator's commands: `baal serve`, `baal health`, `baal new-key`.
+"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal new-key`.
 
 Each loads what it needs by itself: `--help` should not wait two seconds for the bot, and a container asks for its
 health four times a minute.
@@ -46,6 +46,20 @@ def serve() -> None:
     from bot.app import serve as run  # noqa: PLC0415
 
     asyncio.run(run(settings), loop_factory=uvloop.new_event_loop)
+
+
+def doctor() -> None:
+    """Look at everything that the bot needs, and say what to do: one line each, exit code 0 if all is well."""
+    import asyncio  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+
+    from bot.doctor import examine  # noqa: PLC0415
+
+    # What libraries log may hold secrets, and says nothing that the table does not.
+    logging.getLogger().addHandler(logging.NullHandler())
+    table, is_well = asyncio.run(examine())
+    print(table.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"))
+    sys.exit(0 if is_well else 1)
 
 
 def health() -> None:
@@ -99,7 +113,7 @@ def _ask_health(host: str, port: int) -> tuple[bool, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="baal", description="Make and run AI agents from a Telegram chat.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run in (("serve", serve), ("health", health), ("new-key", new_key)):
+    for name, run in (("serve", serve), ("doctor", doctor), ("health", health), ("new-key", new_key)):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
     return parser

@@ -216,6 +216,24 @@ def read_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise BadSettings("\n".join(_complaint(problem) for problem in error.errors(include_input=False))) from None
+    except (OSError, UnicodeError) as error:
+        raise BadSettings(f".env cannot be read ({type(error).__name__}); let this user read it, as UTF-8") from None
+
+
+def read_usable_settings() -> tuple[Settings, dict[str, str]]:
+    """Settings with stand-ins for those that are wrong, and what is wrong with each: its field → the complaint.
+
+    `BadSettings` if nothing can be made of them.
+    """
+    try:
+        return Settings(), {}
+    except ValidationError as error:
+        wrong = {".".join(map(str, each["loc"][:1])): _complaint(each) for each in error.errors(include_input=False)}
+    except (OSError, UnicodeError):
+        return read_settings(), {}
+    stand_ins = {"telegram_bot_token": "0:none", "bot_encryption_key": Fernet.generate_key().decode()}
+    defaults = {name: field.default for name, field in Settings.model_fields.items() if name in wrong}
+    return read_settings(**(defaults | {name: value for name, value in stand_ins.items() if name in wrong})), wrong
 
 
 def _complaint(problem: Any) -> str:
