@@ -30,13 +30,14 @@ async def examine(now: Callable[[], float] = time.time) -> tuple[str, bool]:
 
 def checks(settings: Settings, http: httpx.AsyncClient, now: Callable[[], float]) -> list[Check]:
     """All of them, in the order of the table."""
+    content = database.reading(settings)
     return [
         *folder.checks(settings),
-        *database.checks(settings),
+        *database.checks(settings, content),
         *bot_api.checks(settings, http),
         *inference.checks(settings, http),
         *image.checks(settings, http),
-        *servers.checks(settings, now),
+        *servers.checks(settings, content, now),
         *aleph.checks(settings, http),
         *clock.checks(settings, http, now),
     ]

@@ -37,18 +37,23 @@ CLASS, NUMBER = LOCK.split(", ")
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
-    """What was read of it."""
+class Content:
+    """What was read of it. `host_keys` are those of own servers at the first contact, by `host:port`."""
 
     version: str
     agents: int
     sealed: list[str]
+    host_keys: dict[str, str]
     is_in_use: bool
 
 
-def checks(settings: Settings) -> list[Check]:
+def reading(settings: Settings) -> Once[Content | None]:
+    """Its content; None: there is no database yet."""
+    return Once(lambda: asyncio.to_thread(_read, settings))
+
+
+def checks(settings: Settings, read: Once[Content | None]) -> list[Check]:
     """The database and the secrets in it."""
-    read = Once(lambda: asyncio.to_thread(_read, settings))
 
     async def secrets() -> str:
         content = await read.given("the database does not open")
@@ -62,12 +67,12 @@ def checks(settings: Settings) -> list[Check]:
     return [Check("database", database, needs), Check("secrets", secrets, (*needs, "bot_encryption_key"))]
 
 
-def _told(content: _Content) -> str:
+def _told(content: Content) -> str:
     used = "a bot runs on it" if content.is_in_use else "no bot runs on it now"
     return f"{content.version}, {content.agents} agents; {used}"
 
 
-def _read(settings: Settings) -> _Content | None:
+def _read(settings: Settings) -> Content | None:
     """None: there is no file yet."""
     url = make_url(settings.database)
     is_server = settings.database.startswith(POSTGRES)
@@ -140,18 +145,20 @@ def _is_locked(lock: Path) -> bool:
     return False
 
 
-def _content(connection: Connection, *, is_in_use: bool) -> _Content:
+def _content(connection: Connection, *, is_in_use: bool) -> Content:
     tables = set(inspect(connection).get_table_names())
     rows: list[str] = []
     for table, column in SEALED:
         if table.__tablename__ in tables:
             newest = select(column).where(column.is_not(None)).order_by(table.created_at.desc())
             rows += connection.scalars(newest.limit(LOOKED_AT))
+    pinned = connection.execute(text("SELECT server, key FROM host_key")) if "host_key" in tables else ()
+    host_keys = {str(server): str(key) for server, key in pinned}
     agents = connection.scalar(select(func.count()).select_from(Agent)) if "agent" in tables else 0
     dialect = connection.dialect
     name = {"postgresql": "Postgres", "sqlite": "SQLite"}[dialect.name]
     version = ".".join(map(str, dialect.server_version_info or ()))
-    return _Content(f"{name} {version}", agents or 0, rows, is_in_use)
+    return Content(f"{name} {version}", agents or 0, rows, host_keys, is_in_use)
 
 
 def _open_all(sealed: list[str], settings: Settings) -> str:

@@ -2,16 +2,14 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from bot.doctor.checks import Check, Once
+from bot.doctor.database import Content
 from bot.doctor.findings import Skipped, Wrong
 from bot.doctor.web import reason
-from bot.errors import NotPrepared, NotReached
+from bot.errors import NotPrepared, NotReached, Undecryptable
 from bot.settings import ProviderName, Settings, encryption_keys
 from bot.store.database import Database
 from bot.store.keepsakes import Keepsakes
@@ -20,6 +18,10 @@ from bot.store.vault import Vault
 SECONDS = 8.0
 TOLERATED_SECONDS = 60
 SERVER = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]\s]+\]|[^@:\s]+)(?::(?P<port>[0-9]{1,5}))?")
+ANOTHER = (
+    "has another host key than at the first contact: if you installed it anew, delete its row from the bot's table "
+    "host_key; if not, somebody else answers there"
+)
 LOOK = """\
 echo "time=$(date +%s)"
 echo "user=$(id -u)"
@@ -36,14 +38,14 @@ class _Server:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def checks(settings: Settings, now: Callable[[], float] = time.time) -> list[Check]:
+def checks(settings: Settings, content: Once[Content | None], now: Callable[[], float]) -> list[Check]:
     """The key, and a line for each server; with Aleph the key alone."""
     if settings.provider is ProviderName.LOCAL:
         return [Check("servers", _not_needed)]
-    servers = _Servers(settings, now)
+    servers = _Servers(settings, content, now)
     needs = ("ssh_key_file", "bot_encryption_key", "data_dir", "database_url")
     key = Check("ssh key", servers.key, needs)
     if settings.provider is ProviderName.ALEPH:
@@ -62,8 +64,9 @@ async def _none_named() -> str:
 
 
 class _Servers:
-    def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, content: Once[Content | None], now: Callable[[], float]) -> None:
         self._settings = settings
+        self._content = content
         self._now = now
         self._key = Once(self._load)
 
@@ -71,7 +74,7 @@ class _Servers:
         """The line for authorized_keys."""
         from bot.machines.ssh import Ssh  # noqa: PLC0415
 
-        return Ssh((await self._key.get()).get_secret_value()).public_key
+        return Ssh(await self._key.get()).public_key
 
     def look(self, text: str) -> Callable[[], "asyncio.Future[str]"]:
         """The check of one server."""
@@ -80,40 +83,45 @@ class _Servers:
     async def _look(self, text: str) -> str:
         server = _parse(text)
         key = await self._key.given("there is no usable key")
-        found = await self._ask(server, key)
+        content = await self._content.given("the database does not open")
+        found = await self._ask(server, key, content.host_keys.get(str(server)) if content else None)
         self._compare_clocks(server, found)
         return f"{server} {found.get('system') or 'an unknown system'}, {_docker(server, found)}"
 
-    async def _load(self) -> SecretStr:
-        from bot.machines.ssh_key import private_key, read  # noqa: PLC0415
+    async def _load(self) -> str:
+        """The operator's, or the bot's: made here if it has none yet, since your servers must know it beforehand."""
+        from bot.machines.keys import ssh_key  # noqa: PLC0415
 
-        if self._settings.ssh_key_file is not None:
-            return await asyncio.to_thread(read, self._settings.ssh_key_file)
-        database = Database(self._settings.database, patience=0)
+        file, settings = self._settings.ssh_key_file, self._settings
+        database = Database(settings.database, patience=0)
+        keepsakes = Keepsakes(database, Vault(encryption_keys(settings.bot_encryption_key)))
         try:
-            self._settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            await database.open()
-            vault = Vault(encryption_keys(self._settings.bot_encryption_key))
-            return await private_key(None, Keepsakes(database, vault))
+            if file is None:
+                await self._content.given("the database does not open")
+                settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+                await database.open()
+            return await ssh_key(file, keepsakes)
+        except Undecryptable:
+            raise Wrong("it does not open with BOT_ENCRYPTION_KEY: put the old key back, last, after a comma") from None
         finally:
             await database.close()
 
-    async def _ask(self, server: _Server, key: SecretStr) -> dict[str, str]:
+    async def _ask(self, server: _Server, key: str, host_key: str | None) -> dict[str, str]:
         from bot.machines.provider import Target  # noqa: PLC0415
         from bot.machines.ssh import Ssh, StrangeHost  # noqa: PLC0415
 
         async def target() -> Target:
-            return Target(server.host, server.port)
+            return Target(server.host, server.port, host_key)
 
         async def pin(_key: str) -> None:
-            return
+            return  # the bot does, when it first works there
 
-        ssh = Ssh(key.get_secret_value(), user=server.user)
+        ssh = Ssh(key, user=server.user)
         try:
             async with asyncio.timeout(SECONDS), ssh.shell(target, pin) as shell:
                 written = await shell.run("looking round", LOOK, seconds=SECONDS)
         except StrangeHost:
-            raise Wrong(f"{server} has another host key than at the first contact") from None
+            raise Wrong(f"{server} {ANOTHER}") from None
         except NotReached as error:
             raise Wrong(_unreached(server, error, ssh.public_key)) from None
         except TimeoutError:

@@ -109,12 +109,15 @@ class Registry:
             authorization = await self._authorization(reference, answer)
             answer = await self._ask("HEAD", url, authorization)
         _refuse(answer, reference)
-        return answer.headers.get("docker-content-digest") or await self._digest_of(url, authorization, reference)
+        told = str(answer.headers.get("docker-content-digest", ""))
+        return told if DIGEST.fullmatch(told) else await self._digest_of(url, authorization, reference)
 
     async def _digest_of(self, url: str, authorization: str, reference: Reference) -> str:
         """By its bytes: not every registry tells it."""
         answer = await self._ask("GET", url, authorization)
         _refuse(answer, reference)
+        if "schemaVersion" not in _object(answer):
+            raise RegistryAway(f"{reference.host} answers no manifest")
         return f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
 
     async def _authorization(self, reference: Reference, refusal: httpx.Response) -> str:
@@ -130,7 +133,7 @@ class Registry:
         realm = told["realm"]
         if not realm.startswith("https://") and not reference.is_loopback:
             raise RegistryAway(f"{reference.host} sends us to an address without TLS for its token")
-        query = {name: told[name] for name in ("service", "scope") if name in told}
+        query: dict[str, str] = {name: told[name] for name in ("service", "scope") if name in told}
         answer = await self._ask("GET", realm, self._basic() if self._user else "", query)
         if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise NotAdmitted(f"{reference.host} refuses the account")
