@@ -49,8 +49,16 @@ def secrets(settings: Settings) -> Iterator[str]:
         value = getattr(settings, name)
         if isinstance(value, SecretStr) and name != "database_url":
             yield value.get_secret_value()
+        elif isinstance(value, str):
+            yield _password(value)
     yield from encryption_keys(settings.bot_encryption_key)
     yield settings.telegram_bot_token.get_secret_value().partition(":")[2]
     yield settings.aleph_private_key.get_secret_value().strip().removeprefix("0x")
-    password = settings.database_url.get_secret_value().rpartition("@")[0].rpartition(":")[2]
+    password = _password(settings.database_url.get_secret_value())
     yield from (password, unquote(password))
+
+
+def _password(url: str) -> str:
+    """That of an address like `https://user:password@host`; empty where there is none."""
+    login = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    return login.partition(":")[2] or login

@@ -1,7 +1,6 @@
 """Whether machines can be rented from Aleph Cloud: wallet, credits, and the network's addresses."""
 
 import asyncio
-import math
 from typing import Any
 
 import httpx
@@ -11,11 +10,14 @@ from bot.doctor.findings import Skipped, Wrong
 from bot.doctor.web import ask, host, parsed
 from bot.machines.aleph.network import Addresses, InstanceStatus, Network, NetworkAway
 from bot.machines.aleph.nodes import Size, candidates
+from bot.machines.aleph.price import Burn, all_per_second, per_second
 from bot.settings import ProviderName, Settings
 
-DAY = 86_400
+REQUIRED_HOURS = 24
+"""The network takes an instance only if all that run are paid for so long."""
 SOON_HOURS = 72
 TOP_UP = "https://app.aleph.cloud"
+NOBODY = "0x" + "0" * 40
 NODE_AWAY = "the message node does not answer"
 
 
@@ -70,14 +72,18 @@ class _Aleph:
         try:
             balance = await self._network.balance(address)
             running = await self._network.own_instances(address, "")
-            spent = sum(await asyncio.gather(*map(self._network.cost, running)))
         except NetworkAway:
             raise Wrong(f"{host(self._settings.aleph_api_url)} does not tell them: try again later") from None
-        return self._judged(balance, len(running), spent, address)
+        burn = Burn(balance, all_per_second(running.values()) + per_second(self._size))
+        return _judged(burn, f"what runs ({len(running)}) and one more", address)
 
     async def rootfs(self) -> str:
         """The network knows what machines start from."""
-        status = await self._answer.given(NODE_AWAY)
+        await self._answer.given(NODE_AWAY)
+        try:
+            status = (await self._network.verdict(self._settings.aleph_rootfs)).status
+        except NetworkAway:
+            raise Wrong(f"{host(self._settings.aleph_api_url)} does not tell of it: try again later") from None
         if status is not InstanceStatus.PROCESSED:
             known = "is unknown to the network" if status is InstanceStatus.UNKNOWN else f"is {status} there"
             raise Wrong(f"{self._short_rootfs} {known}: leave ALEPH_ROOTFS out for Debian 12, or correct it")
@@ -99,41 +105,41 @@ class _Aleph:
 
     async def scheduler(self) -> str:
         """It answers as one."""
-        url = self._settings.aleph_scheduler_url.rstrip("/")
-        answer = await ask(self._http, f"{url}/api/v1/nodes/{'0' * 64}", setting="ALEPH_SCHEDULER_URL")
-        return _speaking(answer, url, "ALEPH_SCHEDULER_URL")
+        url, setting = self._settings.aleph_scheduler_url.rstrip("/"), "ALEPH_SCHEDULER_URL"
+        query = {"owner": NOBODY, "page_size": "1"}
+        answer = await ask(self._http, f"{url}/api/v1/vms", setting=setting, query=query)
+        if not isinstance(parsed(answer).get("items"), list):
+            raise Wrong(_not_one(answer, url, setting))
+        return f"{host(url)} answers"
 
     async def gateway(self) -> str:
         """It answers as one."""
-        url = self._settings.aleph_gateway_url.rstrip("/")
-        rootfs = self._settings.aleph_rootfs
-        answer = await ask(self._http, f"{url}/api/hash/{rootfs}", setting="ALEPH_GATEWAY_URL")
-        return _speaking(answer, url, "ALEPH_GATEWAY_URL")
+        url, setting = self._settings.aleph_gateway_url.rstrip("/"), "ALEPH_GATEWAY_URL"
+        answer = await ask(self._http, f"{url}/api/hash/{self._settings.aleph_rootfs}", setting=setting)
+        # It knows of instances alone, so it may say that there is none; in JSON, as no proxy does.
+        is_json = "json" in answer.headers.get("content-type", "")
+        if answer.status_code not in {httpx.codes.OK, httpx.codes.NOT_FOUND} or not is_json:
+            raise Wrong(_not_one(answer, url, setting))
+        return f"{host(url)} answers"
 
     @property
     def _short_rootfs(self) -> str:
         return f"{self._settings.aleph_rootfs[:12]}…"
 
-    async def _ask_node(self) -> InstanceStatus:
-        """What the message node says of the root file system."""
-        url = self._settings.aleph_api_url.rstrip("/")
-        rootfs = self._settings.aleph_rootfs
-        answer = await ask(self._http, f"{url}/api/v0/messages/{rootfs}", setting="ALEPH_API_URL")
-        _speaking(answer, url, "ALEPH_API_URL")
-        try:
-            return InstanceStatus(parsed(answer).get("status", InstanceStatus.UNKNOWN))
-        except ValueError:
-            return InstanceStatus.UNKNOWN
+    async def _ask_node(self) -> None:
+        url, setting = self._settings.aleph_api_url.rstrip("/"), "ALEPH_API_URL"
+        query = {"msgTypes": "STORE", "pagination": "1"}
+        answer = await ask(self._http, f"{url}/api/v0/messages.json", setting=setting, query=query)
+        if not isinstance(parsed(answer).get("messages"), list):
+            raise Wrong(_not_one(answer, url, setting))
 
-    def _judged(self, balance: int, running: int, spent: float, address: str) -> str:
-        rate = spent + self._size.credits_per_second
-        required, hours = math.ceil(rate * DAY), balance / rate / 3600
-        machines = f"{running} machines and one more"
-        if balance < required:
-            short = f"{required - balance:,} more are needed to run {machines} for a day, as the network demands"
-            raise Wrong(f"{balance:,}: {short}; top up {address} at {TOP_UP}")
-        told = f"{balance:,}, {hours:.0f} hours of {machines}"
-        return told if hours >= SOON_HOURS else f"{told}; top up {address} at {TOP_UP} soon"
+
+def _judged(burn: Burn, machines: str, address: str) -> str:
+    if missing := burn.missing(REQUIRED_HOURS):
+        why = f"the network wants {machines} paid for {REQUIRED_HOURS} hours"
+        raise Wrong(f"{burn.balance:,}, {missing:,} too few: {why}; top up {address} at {TOP_UP}")
+    told = f"{burn.balance:,}, {burn.hours:.0f} hours of {machines}"
+    return told if burn.hours >= SOON_HOURS else f"{told}: top up {address} at {TOP_UP} soon"
 
 
 def _address(settings: Settings) -> str:
@@ -144,10 +150,5 @@ def _address(settings: Settings) -> str:
     return Wallet(settings.aleph_private_key, settings.aleph_channel).address
 
 
-def _speaking(answer: httpx.Response, url: str, setting: str) -> str:
-    """It answers, in JSON: with what was asked for, or that there is no such thing."""
-    is_json = "json" in answer.headers.get("content-type", "")
-    if answer.status_code in {httpx.codes.OK, httpx.codes.NOT_FOUND, httpx.codes.GONE} and is_json:
-        return f"{host(url)} answers"
-    what = f"HTTP {answer.status_code}" if is_json or answer.status_code >= 500 else "no JSON"  # noqa: PLR2004  trouble
-    raise Wrong(f"{host(url)} does not answer as one ({what}): try again later, or correct {setting}")
+def _not_one(answer: httpx.Response, url: str, setting: str) -> str:
+    return f"{host(url)} does not answer as one (HTTP {answer.status_code}): try again later, or correct {setting}"

@@ -38,8 +38,10 @@ class _BotApi:
         await self._me.given("the token is not accepted")
         url = str((await self._call("getWebhookInfo")).get("url", ""))
         if url:
-            remedy = f"{self._base}/bot<TELEGRAM_BOT_TOKEN>/deleteWebhook"
-            raise Wrong(f"set to {host(url)}, so the bot hears nothing: end what uses it, then open {remedy}")
+            scheme, remedy = self._base.partition(":")[0], "bot<TELEGRAM_BOT_TOKEN>/deleteWebhook"
+            raise Wrong(
+                f"set to {host(url)}, so the bot hears nothing: end what uses it, then open {scheme}://{host(self._base)}/{remedy}"
+            )
         return "none, as polling needs it"
 
     async def _call(self, method: str) -> dict[str, Any]:

@@ -28,8 +28,8 @@ async def _compare(urls: Sequence[str], http: httpx.AsyncClient, now: Callable[[
         raise Skipped("not checked: no server told its time")
     nearest, offset = min(offsets.items(), key=lambda each: abs(each[1]))
     if abs(offset) > TOLERATED_SECONDS:
-        side = "ahead" if offset > 0 else "behind"
-        raise Wrong(f"{abs(offset):.0f} s {side} of {nearest}'s: keep it by NTP (timedatectl set-ntp true)")
+        side = "ahead of" if offset > 0 else "behind"
+        raise Wrong(f"{abs(offset):.0f} s {side} {nearest}'s: keep it by NTP (timedatectl set-ntp true)")
     return f"as {nearest}'s"
 
 

@@ -69,7 +69,7 @@ def checks(settings: Settings, read: Once[Content | None]) -> list[Check]:
 
 def _told(content: Content) -> str:
     used = "a bot runs on it" if content.is_in_use else "no bot runs on it now"
-    return f"{content.version}, {content.agents} agents; {used}"
+    return f"{content.version}, agents: {content.agents}; {used}"
 
 
 def _read(settings: Settings) -> Content | None:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from bot.errors import BaalError
 
 NAME_WIDTH = 12
+MOST = 1_000
+"""Letters of a line: a long public key and what to do with it. Somebody's answer may be longer."""
 SHORTEST_SECRET = 6
 """Shorter ones are words: cutting them out would cut up the sentence."""
 
@@ -46,4 +48,5 @@ def _clean(text: str, hidden: Sequence[str]) -> str:
     """In one line; a second look, should somebody's answer repeat what it was told."""
     for secret in hidden:
         text = text.replace(secret, "…")
-    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
+    line = "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
+    return line if len(line) <= MOST else f"{line[:MOST]}…"

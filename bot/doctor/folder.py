@@ -1,7 +1,6 @@
 """Whether the bot may write where it keeps everything, and there is room."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,7 +22,7 @@ def checks(settings: Settings) -> list[Check]:
 def _look(folder: Path) -> str:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        _try(folder, there)
+        tempfile.TemporaryFile(dir=there).close()
         free = shutil.disk_usage(there).free
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -32,11 +31,3 @@ def _look(folder: Path) -> str:
         raise Wrong(f"only {free / GIB:.2f} GiB are free in {folder}: make room, or set DATA_DIR to a larger disk")
     made = "" if there == folder else ", made at the first start"
     return f"{folder}{made}, {free / GIB:.0f} GiB free"
-
-
-def _try(folder: Path, there: Path) -> None:
-    """Write there; where the folder is still to be made, only ask whether it could be."""
-    if there == folder:
-        tempfile.TemporaryFile(dir=folder).close()
-    elif not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(None, "Permission denied")

@@ -1,15 +1,16 @@
 """Ask somebody by HTTP, and say in plain words why there is no answer."""
 
+import re
 import socket
 import ssl
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from bot.doctor.findings import Wrong
 
 SECONDS = 6.0
+END_OF_HOST = re.compile(r"[/?#]")
 REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "its name is not known here"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
@@ -38,7 +39,7 @@ async def ask(
 
 def host(url: str) -> str:
     """Host and port of an address; neither user and password nor the path, which may be secrets."""
-    return urlsplit(url).netloc.rpartition("@")[2] or "it"
+    return END_OF_HOST.split(url.partition("://")[2])[0].rpartition("@")[2] or "it"
 
 
 def reason(error: BaseException) -> str:

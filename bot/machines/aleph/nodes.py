@@ -20,12 +20,6 @@ class Size:
     memory: int = 2048
     disk: int = 20_480
 
-    @property
-    def credits_per_second(self) -> float:
-        """What an instance of it costs: units of 1 processor, 2048 MiB and 20480 MiB of disk, and disk beyond them."""
-        units = max(self.vcpus, -(-self.memory // 2048))
-        return (units * 14_250 + max(0, self.disk - units * 20_480) * 0.1797) / 3600
-
 
 @dataclass(frozen=True, slots=True)
 class Node:
