@@ -15,6 +15,7 @@ BAD_CONFIGURATION = 78
 """EX_CONFIG of sysexits.h."""
 HEALTH_SECONDS = 8
 """Longer than the bot takes to find out that a part of it does not answer."""
+DOCTOR_THREADS = 64
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to ask, not to open
 """HTTP_HOST of a door that is open on every address → where to ask."""
 
@@ -52,14 +53,22 @@ def doctor() -> None:
     """Look at everything that the bot needs, and say what to do: one line each, exit code 0 if all is well."""
     import asyncio  # noqa: PLC0415
     import logging  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from bot.doctor import examine  # noqa: PLC0415
 
+    async def look() -> None:
+        # Names are looked up in threads: where that takes its time, the other checks must not wait for one.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(DOCTOR_THREADS))
+        table, is_well = await examine()
+        encoding = sys.stdout.encoding or "utf-8"
+        print(table.encode(encoding, "replace").decode(encoding), flush=True)
+        # Not in order: such a thread cannot be ended, and would be waited for.
+        os._exit(0 if is_well else 1)
+
     # What libraries log may hold secrets, and says nothing that the table does not.
     logging.getLogger().addHandler(logging.NullHandler())
-    table, is_well = asyncio.run(examine())
-    print(table.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"))
-    sys.exit(0 if is_well else 1)
+    asyncio.run(look())
 
 
 def health() -> None:

@@ -76,7 +76,7 @@ def _read(settings: Settings) -> Content | None:
     """None: there is no file yet."""
     url = make_url(settings.database)
     is_server = settings.database.startswith(POSTGRES)
-    if not is_server and not _is_there(Path(url.database or "")):
+    if not is_server and not _is_there(Path(url.database or ""), settings.data_dir.resolve()):
         return None
     try:
         with _connected(settings) as connection:
@@ -91,14 +91,18 @@ def _read(settings: Settings) -> Content | None:
         raise Wrong("DATABASE_URL cannot be used; .env.example shows one") from None
 
 
-def _is_there(file: Path) -> bool:
-    """Whether there is something in it; `Wrong` if there can be none."""
+def _is_there(file: Path, data: Path) -> bool:
+    """Whether there is something in it; `Wrong` if the bot cannot make it."""
+    folder = file.parent
     try:
-        if not file.parent.is_dir() and file.parent.parent != file.parent and file.parent.exists():
-            raise NotADirectoryError
+        # The bot makes its data folder, and no other.
+        if not folder.is_dir() and (folder.exists() or folder != data):
+            raise Wrong(
+                f"{folder} is no folder: make it, or correct {'DATA_DIR' if folder == data else 'DATABASE_URL'}"
+            )
         return file.exists() and file.stat().st_size > 0
     except OSError as error:
-        raise Wrong(f"{file} cannot be opened ({type(error).__name__}): let the bot's user own it") from None
+        raise Wrong(f"{file} cannot be opened ({error.strerror}): let the bot's user own it") from None
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Registry:
         self._password = password or SecretStr("")
 
     async def resolve(self, reference: Reference) -> str:
-        """The digest of what it names now: of its digest if it has one, else of its tag, else of `latest`.
+        """The digest of what it names now; one that has a digest is only looked for. Without a tag: `latest`.
 
         `NoSuchImage`, `NotAdmitted`, `RegistryAway`.
         """
@@ -110,7 +110,10 @@ class Registry:
             answer = await self._ask("HEAD", url, authorization)
         _refuse(answer, reference)
         told = str(answer.headers.get("docker-content-digest", ""))
-        return told if DIGEST.fullmatch(told) else await self._digest_of(url, authorization, reference)
+        digest = told if DIGEST.fullmatch(told) else await self._digest_of(url, authorization, reference)
+        if reference.digest not in {"", digest}:
+            raise RegistryAway(f"{reference.host} answers with another image than it is asked for")
+        return digest
 
     async def _digest_of(self, url: str, authorization: str, reference: Reference) -> str:
         """By its bytes: not every registry tells it."""

@@ -212,6 +212,31 @@ async def test_the_command_with_something_wrong(doctor, run):
 
 
 @pytest.mark.e2e
+async def test_names_that_take_for_ever_hold_nothing_up(doctor, tmp_path):
+    """Each look-up keeps a thread, and no thread can be ended."""
+    code = (
+        "import socket, time; from bot.cli import main\n"
+        "look_up = socket.getaddrinfo\n"
+        "socket.getaddrinfo = lambda host, *more, **named: (\n"
+        "    look_up(host, *more, **named) if host == '127.0.0.1' else time.sleep(60))\n"
+        "main(['doctor'])"
+    )
+    doctor.set(PROVIDER="aleph", TELEGRAM_API_BASE="https://slow.example")
+    known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=tmp_path, env=known | doctor.environment, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(45):
+        written, _ = await process.communicate()
+
+    lines = written.decode().splitlines()
+    assert process.returncode == 1
+    assert any(line.startswith("✗ token        slow.example does not answer (no answer in 6 s)") for line in lines)
+    assert any(line.startswith("✓ data ") for line in lines)
+    assert any(line.startswith("✓ key ") for line in lines)
+
+
+@pytest.mark.e2e
 async def test_help_of_the_command_loads_nothing_of_it():
     code = "import sys; from bot.cli import _parser; _parser(); print([m for m in sys.modules if 'doctor' in m])"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)

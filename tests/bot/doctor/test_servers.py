@@ -1,5 +1,6 @@
 """Own servers, opened by SSH: asyncssh's own server with a real shell behind it."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -110,6 +111,16 @@ async def test_nobody_there(doctor):
     assert doctor["server"] == (
         "✗ 127.0.0.1:1 does not answer (connection refused): is it up, does sshd run, and is SSH_HOSTS right?"
     )
+
+
+async def test_a_server_that_hangs(doctor, monkeypatch):
+    monkeypatch.setattr("bot.doctor.servers.SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        doctor.set(SSH_HOSTS=where)
+        await doctor()
+
+    assert doctor["server"] == f"✗ {where} does not answer in 0 s: is it up, and SSH_HOSTS right?"
 
 
 async def test_each_server_has_its_line_in_the_order_of_the_setting(doctor, hosts):

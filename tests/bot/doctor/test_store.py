@@ -75,7 +75,14 @@ async def test_a_folder_that_is_a_file(doctor):
     assert doctor["data"] == (
         f"✗ {doctor.data} cannot be written (Not a directory): let the bot's user own it, or set DATA_DIR"
     )
-    assert doctor["database"].startswith("✗ ")
+    assert doctor["database"] == f"✗ {doctor.data} is no folder: make it, or correct DATA_DIR"
+
+
+async def test_a_database_in_a_folder_that_is_not_there(doctor, tmp_path):
+    doctor.set(DATABASE_URL=f"sqlite:///{tmp_path}/nowhere/baal.sqlite")
+    await doctor()
+
+    assert doctor["database"] == f"✗ {tmp_path}/nowhere is no folder: make it, or correct DATABASE_URL"
 
 
 async def test_a_folder_that_cannot_be_written(doctor):

@@ -1,11 +1,15 @@
 """What a reference names, asked of a registry."""
 
+import hashlib
+import json
+
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from bot.machines.registry import BadReference, NoSuchImage, NotAdmitted, Reference, Registry, RegistryAway, parse
 from tests.fakes.registry import DIGEST, Door, RegistryDouble
+from tests.image.registry import registry  # noqa: F401  a fixture
 
 OTHER = "sha256:" + "0" * 64
 
@@ -70,35 +74,44 @@ def test_only_a_registry_on_loopback_is_asked_without_tls(text, url):
 
 
 async def test_a_tag_is_resolved_to_its_digest_by_its_head_alone(http):
-    async with RegistryDouble() as registry:
-        assert await Registry(http).resolve(parse(f"{registry.host}/me/agent:1")) == DIGEST
-        assert registry.asked == [("HEAD", "1")]
+    async with RegistryDouble() as double:
+        assert await Registry(http).resolve(parse(f"{double.host}/me/agent:1")) == DIGEST
+        assert double.asked == [("HEAD", "1")]
 
 
 async def test_a_registry_that_tells_no_digest_has_its_manifest_read(http):
-    async with RegistryDouble() as registry:
-        registry.tells_digest = False
-        assert await Registry(http).resolve(parse(f"{registry.host}/me/agent:1")) == DIGEST
+    async with RegistryDouble() as double:
+        double.tells_digest = False
+        assert await Registry(http).resolve(parse(f"{double.host}/me/agent:1")) == DIGEST
 
 
 async def test_a_digest_is_asked_for_instead_of_the_tag(http):
-    async with RegistryDouble() as registry:
-        assert await Registry(http).resolve(parse(f"{registry.host}/me/agent:9@{DIGEST}")) == DIGEST
+    async with RegistryDouble() as double:
+        assert await Registry(http).resolve(parse(f"{double.host}/me/agent:9@{DIGEST}")) == DIGEST
         with pytest.raises(NoSuchImage):
-            await Registry(http).resolve(parse(f"{registry.host}/me/agent:1@{OTHER}"))
+            await Registry(http).resolve(parse(f"{double.host}/me/agent:1@{OTHER}"))
+
+
+async def test_a_registry_that_answers_with_another_image_is_not_believed(http):
+    def answer(_request):
+        return httpx.Response(200, headers={"docker-content-digest": DIGEST})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as lying:
+        with pytest.raises(RegistryAway, match="another image"):
+            await Registry(lying).resolve(parse(f"registry.example/me/agent:1@{OTHER}"))
 
 
 async def test_a_reference_without_tag_is_the_latest(http):
-    async with RegistryDouble() as registry:
+    async with RegistryDouble() as double:
         with pytest.raises(NoSuchImage):
-            await Registry(http).resolve(parse(f"{registry.host}/me/agent"))
-        assert registry.asked == [("HEAD", "latest")]
+            await Registry(http).resolve(parse(f"{double.host}/me/agent"))
+        assert double.asked == [("HEAD", "latest")]
 
 
 @pytest.mark.parametrize("door", [Door.BASIC, Door.BEARER])
 async def test_an_account_opens_a_private_registry(http, door):
-    async with RegistryDouble(door, user="ada", password="pass:wörd") as registry:
-        reference = parse(f"{registry.host}/me/agent:1")
+    async with RegistryDouble(door, user="ada", password="pass:wörd") as double:
+        reference = parse(f"{double.host}/me/agent:1")
         assert await Registry(http, "ada", SecretStr("pass:wörd")).resolve(reference) == DIGEST
         for account in (Registry(http), Registry(http, "ada", SecretStr("wrong"))):
             with pytest.raises(NotAdmitted):
@@ -106,8 +119,8 @@ async def test_an_account_opens_a_private_registry(http, door):
 
 
 async def test_a_public_registry_gives_a_token_to_anybody(http):
-    async with RegistryDouble(Door.BEARER) as registry:
-        assert await Registry(http).resolve(parse(f"{registry.host}/me/agent:1")) == DIGEST
+    async with RegistryDouble(Door.BEARER) as double:
+        assert await Registry(http).resolve(parse(f"{double.host}/me/agent:1")) == DIGEST
 
 
 @pytest.mark.parametrize("realm", ["http://elsewhere.example/token", "ftp://x", "nonsense"])
@@ -151,6 +164,26 @@ async def test_what_is_no_registry_is_said_so(status):
 async def test_a_registry_that_is_away_is_said_so(http):
     with pytest.raises(RegistryAway, match=r"127\.0\.0\.1:1: ConnectError"):
         await Registry(http).resolve(parse("127.0.0.1:1/me/agent:1"))
+
+
+@pytest.mark.image
+async def test_a_real_registry(http, registry):  # noqa: F811  the fixture
+    base = f"http://{registry}/v2/me/agent"
+    blob = b"{}"
+    digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+    place = (await http.post(f"{base}/blobs/uploads/")).headers["location"]
+    (await http.put(f"{place}&digest={digest}", content=blob)).raise_for_status()
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": len(blob)}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}).encode()
+    pushed = await http.put(f"{base}/manifests/1", content=manifest, headers={"Content-Type": kind})
+    there = pushed.raise_for_status().headers["docker-content-digest"]
+
+    assert await Registry(http).resolve(parse(f"{registry}/me/agent:1")) == there
+    assert await Registry(http).resolve(parse(f"{registry}/me/agent@{there}")) == there
+    for missing in ("me/agent:2", f"me/agent:1@{OTHER}", "me/other:1"):
+        with pytest.raises(NoSuchImage):
+            await Registry(http).resolve(parse(f"{registry}/{missing}"))
 
 
 def test_a_reference_is_pinned():
