@@ -1,5 +1,7 @@
 """The control plane's settings: the one module of the bot that reads the environment."""
 
+import re
+from collections.abc import Container
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -220,20 +222,37 @@ def read_settings(**overrides: Any) -> Settings:
         raise BadSettings(f".env cannot be read ({type(error).__name__}); let this user read it, as UTF-8") from None
 
 
-def read_usable_settings() -> tuple[Settings, dict[str, str]]:
-    """Settings with stand-ins for those that are wrong, and what is wrong with each: its field → the complaint.
+def read_usable_settings() -> tuple[Settings, list[str], set[str]]:
+    """Settings with stand-ins for those that cannot be used, what is wrong with these, and their fields.
 
     `BadSettings` if nothing can be made of them.
     """
-    try:
-        return Settings(), {}
-    except ValidationError as error:
-        wrong = {".".join(map(str, each["loc"][:1])): _complaint(each) for each in error.errors(include_input=False)}
-    except (OSError, UnicodeError):
-        return read_settings(), {}
-    stand_ins = {"telegram_bot_token": "0:none", "bot_encryption_key": Fernet.generate_key().decode()}
-    defaults = {name: field.default for name, field in Settings.model_fields.items() if name in wrong}
-    return read_settings(**(defaults | {name: value for name, value in stand_ins.items() if name in wrong})), wrong
+    replaced: dict[str, Any] = {}
+    complaints: dict[str, None] = {}  # a set in order
+    while True:
+        try:
+            return Settings(**replaced), list(complaints), set(replaced)
+        except ValidationError as error:
+            problems = error.errors(include_input=False)
+        except (OSError, UnicodeError):
+            return read_settings(), [], set()
+        complaints |= dict.fromkeys(_complaint(each).strip() for each in problems)
+        culprits = {name: _stand_in(name) for each in problems if (name := _culprit(each, replaced))}
+        if not culprits:
+            raise BadSettings("\n".join(complaints))
+        replaced |= culprits
+
+
+def _culprit(problem: Any, replaced: Container[str]) -> str | None:
+    """The field to be replaced; where several do not fit together, the first that is named."""
+    names = [str(problem["loc"][0])] if problem["loc"] else re.findall(r"[A-Z][A-Z_]+", problem["msg"])
+    fields = [name.lower() for name in names if name.lower() in Settings.model_fields]
+    return next((name for name in fields if name not in replaced), None)
+
+
+def _stand_in(name: str) -> Any:
+    required = {"telegram_bot_token": "0:none", "bot_encryption_key": Fernet.generate_key().decode()}
+    return required.get(name, Settings.model_fields[name].default)
 
 
 def _complaint(problem: Any) -> str:

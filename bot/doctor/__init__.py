@@ -18,13 +18,13 @@ from bot.settings import Settings, encryption_keys, read_usable_settings
 async def examine(now: Callable[[], float] = time.time) -> tuple[str, bool]:
     """The table, and whether nothing in it is wrong. It takes as long as the slowest check, ten seconds at most."""
     try:
-        settings, wrong = read_usable_settings()
+        settings, complaints, broken = read_usable_settings()
     except BadSettings as error:
         return table([Finding(Mark.WRONG, configuration.NAME, each) for each in str(error).splitlines()], ()), False
     # One context for all: making it takes longer than most of the questions.
     async with httpx.AsyncClient(verify=ssl.create_default_context()) as http:
-        found = await run_all(checks(settings, http, now), wrong)
-    findings = [*configuration.findings(settings, wrong), *found]
+        found = await run_all(checks(settings, http, now), broken)
+    findings = [*configuration.findings(settings, complaints), *found]
     return table(findings, secrets(settings)), all(each.mark is not Mark.WRONG for each in findings)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bot.doctor.checks import Check, Once
 from bot.doctor.database import Content
@@ -14,6 +15,9 @@ from bot.settings import ProviderName, Settings, encryption_keys
 from bot.store.database import Database
 from bot.store.keepsakes import Keepsakes
 from bot.store.vault import Vault
+
+if TYPE_CHECKING:
+    from bot.machines.ssh import Ssh
 
 SECONDS = 8.0
 TOLERATED_SECONDS = 60
@@ -72,9 +76,7 @@ class _Servers:
 
     async def key(self) -> str:
         """The line for authorized_keys."""
-        from bot.machines.ssh import Ssh  # noqa: PLC0415
-
-        return Ssh(await self._key.get()).public_key
+        return (await self._key.get()).public_key
 
     def look(self, text: str) -> Callable[[], "asyncio.Future[str]"]:
         """The check of one server."""
@@ -82,15 +84,15 @@ class _Servers:
 
     async def _look(self, text: str) -> str:
         server = _parse(text)
-        key = await self._key.given("there is no usable key")
+        ssh = await self._key.given("there is no usable key")
         content = await self._content.given("the database does not open")
-        found = await self._ask(server, key, content.host_keys.get(str(server)) if content else None)
+        found = await self._ask(server, ssh, content.host_keys.get(str(server)) if content else None)
         self._compare_clocks(server, found)
         return f"{server} {found.get('system') or 'an unknown system'}, {_docker(server, found)}"
 
-    async def _load(self) -> str:
+    async def _load(self) -> "Ssh":
         """The operator's, or the bot's: made here if it has none yet, since your servers must know it beforehand."""
-        from bot.machines.keys import ssh_key  # noqa: PLC0415
+        from bot.machines.keys import open_ssh  # noqa: PLC0415
 
         file, settings = self._settings.ssh_key_file, self._settings
         database = Database(settings.database, patience=0)
@@ -100,23 +102,22 @@ class _Servers:
                 await self._content.given("the database does not open")
                 settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
                 await database.open()
-            return await ssh_key(file, keepsakes)
+            return await open_ssh(file, keepsakes)
         except Undecryptable:
             raise Wrong("it does not open with BOT_ENCRYPTION_KEY: put the old key back, last, after a comma") from None
         finally:
             await database.close()
 
-    async def _ask(self, server: _Server, key: str, host_key: str | None) -> dict[str, str]:
+    async def _ask(self, server: _Server, ssh: "Ssh", host_key: str | None) -> dict[str, str]:
         from bot.machines.provider import Target  # noqa: PLC0415
-        from bot.machines.ssh import Ssh, StrangeHost  # noqa: PLC0415
+        from bot.machines.ssh import StrangeHost  # noqa: PLC0415
 
         async def target() -> Target:
-            return Target(server.host, server.port, host_key)
+            return Target(server.host, server.port, host_key, user=server.user)
 
         async def pin(_key: str) -> None:
             return  # the bot does, when it first works there
 
-        ssh = Ssh(key, user=server.user)
         try:
             async with asyncio.timeout(SECONDS), ssh.shell(target, pin) as shell:
                 written = await shell.run("looking round", LOOK, seconds=SECONDS)

@@ -214,6 +214,4 @@ async def test_processes_are_for_this_host_alone(doctor):
     doctor.set(ENGINE="process")
     await doctor()
 
-    assert doctor["settings"] == (
-        "✗ ENGINE=process runs agents on this host alone: set ENGINE=docker for PROVIDER=aleph"
-    )
+    assert doctor["settings"] == ("✗ PROVIDER=aleph runs agents in containers: set ENGINE=docker")
