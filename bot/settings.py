@@ -1,7 +1,6 @@
 """The control plane's settings: the one module of the bot that reads the environment."""
 
 import re
-from collections.abc import Container
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -243,7 +242,7 @@ def read_usable_settings() -> tuple[Settings, list[str], set[str]]:
         replaced |= culprits
 
 
-def _culprit(problem: Any, replaced: Container[str]) -> str | None:
+def _culprit(problem: Any, replaced: dict[str, Any]) -> str | None:
     """The field to be replaced; where several do not fit together, the first that is named."""
     names = [str(problem["loc"][0])] if problem["loc"] else re.findall(r"[A-Z][A-Z_]+", problem["msg"])
     fields = [name.lower() for name in names if name.lower() in Settings.model_fields]
