@@ -1,4 +1,4 @@
-"""The operator's commands: `baal serve`, `baal health`, `baal new-key`.
+"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal new-key`.
 
 Each loads what it needs by itself: `--help` should not wait two seconds for the bot, and a container asks for its
 health four times a minute.
@@ -15,6 +15,7 @@ BAD_CONFIGURATION = 78
 """EX_CONFIG of sysexits.h."""
 HEALTH_SECONDS = 8
 """Longer than the bot takes to find out that a part of it does not answer."""
+DOCTOR_THREADS = 64
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to ask, not to open
 """HTTP_HOST of a door that is open on every address → where to ask."""
 
@@ -46,6 +47,28 @@ def serve() -> None:
     from bot.app import serve as run  # noqa: PLC0415
 
     asyncio.run(run(settings), loop_factory=uvloop.new_event_loop)
+
+
+def doctor() -> None:
+    """Look at everything that the bot needs, and say what to do: one line each, exit code 0 if all is well."""
+    import asyncio  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    from bot.doctor import examine  # noqa: PLC0415
+
+    async def look() -> None:
+        # Names are looked up in threads: where that takes its time, the other checks must not wait for one.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(DOCTOR_THREADS))
+        table, is_well = await examine()
+        encoding = sys.stdout.encoding or "utf-8"
+        print(table.encode(encoding, "replace").decode(encoding), flush=True)
+        # Not in order: such a thread cannot be ended, and would be waited for.
+        os._exit(0 if is_well else 1)
+
+    # What libraries log may hold secrets, and says nothing that the table does not.
+    logging.getLogger().addHandler(logging.NullHandler())
+    asyncio.run(look())
 
 
 def health() -> None:
@@ -99,7 +122,7 @@ def _ask_health(host: str, port: int) -> tuple[bool, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="baal", description="Make and run AI agents from a Telegram chat.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run in (("serve", serve), ("health", health), ("new-key", new_key)):
+    for name, run in (("serve", serve), ("doctor", doctor), ("health", health), ("new-key", new_key)):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
     return parser

@@ -257,6 +257,41 @@ def read_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise BadSettings("\n".join(_complaint(problem) for problem in error.errors(include_input=False))) from None
+    except (OSError, UnicodeError) as error:
+        raise BadSettings(f".env cannot be read ({type(error).__name__}); let this user read it, as UTF-8") from None
+
+
+def read_usable_settings() -> tuple[Settings, list[str], set[str]]:
+    """Settings with stand-ins for those that cannot be used, what is wrong with these, and their fields.
+
+    `BadSettings` if nothing can be made of them.
+    """
+    replaced: dict[str, Any] = {}
+    complaints: dict[str, None] = {}  # a set in order
+    while True:
+        try:
+            return Settings(**replaced), list(complaints), set(replaced)
+        except ValidationError as error:
+            problems = error.errors(include_input=False)
+        except (OSError, UnicodeError):
+            return read_settings(), [], set()
+        complaints |= dict.fromkeys(_complaint(each).strip() for each in problems)
+        culprits = {name: _stand_in(name) for each in problems if (name := _culprit(each, replaced))}
+        if not culprits:
+            raise BadSettings("\n".join(complaints))
+        replaced |= culprits
+
+
+def _culprit(problem: Any, replaced: dict[str, Any]) -> str | None:
+    """The field to be replaced; where several do not fit together, the first that is named."""
+    names = [str(problem["loc"][0])] if problem["loc"] else re.findall(r"[A-Z][A-Z_]+", problem["msg"])
+    fields = [name.lower() for name in names if name.lower() in Settings.model_fields]
+    return next((name for name in fields if name not in replaced), None)
+
+
+def _stand_in(name: str) -> Any:
+    required = {"telegram_bot_token": "0:none", "bot_encryption_key": Fernet.generate_key().decode()}
+    return required.get(name, Settings.model_fields[name].default)
 
 
 def _complaint(problem: Any) -> str:

@@ -15,11 +15,15 @@ def certificate_name(machine_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a machine's sshd listens now, and the host key that it had at the first contact, if there was one."""
+    """Where a machine's sshd listens now, and the host key that it had at the first contact, if there was one.
+
+    `user` if it is not the one that all machines have.
+    """
 
     host: str
     port: int
     host_key: str | None = None
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

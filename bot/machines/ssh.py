@@ -133,7 +133,7 @@ class Ssh:
                     lambda: client,
                     target.host,
                     target.port,
-                    username=self._user,
+                    username=target.user or self._user,
                     client_keys=[self._key],
                     known_hosts=([], [], []),  # the client object decides
                     agent_path=None,

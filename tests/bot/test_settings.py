@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 from cryptography.fernet import Fernet
+from pydantic import model_validator
 
 from bot.errors import BadSettings
-from bot.settings import encryption_keys, read_settings
+from bot.settings import Settings, encryption_keys, read_settings, read_usable_settings
 
 GOOD = {"telegram_bot_token": "4242:abc", "bot_encryption_key": Fernet.generate_key().decode()}
 
@@ -12,6 +15,49 @@ def bare_environment(monkeypatch, tmp_path):
     for name in ("TELEGRAM_BOT_TOKEN", "BOT_ENCRYPTION_KEY", "LIBERTAI_API_KEY", "DATABASE_URL", "LLM_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_said_so(tmp_path):
+    (tmp_path / ".env").write_bytes(b"TELEGRAM_BOT_TOKEN=\xff")
+
+    for read in (read_settings, read_usable_settings):
+        with pytest.raises(BadSettings, match=r"^\.env cannot be read \(UnicodeDecodeError\); let this user read it"):
+            read()
+
+
+def test_settings_that_cannot_be_used_are_replaced_and_named(monkeypatch):
+    monkeypatch.setenv("PROVIDER", "moon")
+    monkeypatch.setenv("HTTP_PORT", "8080")
+    settings, complaints, fields = read_usable_settings()
+
+    assert [complaint.split()[0] for complaint in complaints] == [
+        "TELEGRAM_BOT_TOKEN",
+        "BOT_ENCRYPTION_KEY",
+        "PROVIDER",
+    ]
+    assert fields == {"telegram_bot_token", "bot_encryption_key", "provider"}
+    assert (settings.provider, settings.http_port) == ("local", 8080)
+
+
+class _Fitting(Settings):
+    """With two that must fit together."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> Any:
+        if self.log_level == "LOUD" and self.max_agents_per_user == 3:
+            raise ValueError("LOG_LEVEL=LOUD does not go with MAX_AGENTS_PER_USER=3")
+        return self
+
+
+def test_of_settings_that_do_not_fit_together_the_first_named_is_replaced(monkeypatch):
+    monkeypatch.setattr("bot.settings.Settings", _Fitting)
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "4242:abc")
+    settings, complaints, fields = read_usable_settings()
+
+    assert [complaint.split()[0] for complaint in complaints] == ["BOT_ENCRYPTION_KEY", "LOG_LEVEL=LOUD"]
+    assert fields == {"bot_encryption_key", "log_level"}
+    assert settings.log_level == "INFO"
 
 
 def test_each_missing_setting_is_named_with_what_to_do():
