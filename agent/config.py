@@ -27,12 +27,18 @@ class Live:
         store.prepare(_SCHEMA)
         self._settings = settings
         self._store = store
+        self._row: Any = None
+        self._in_force: Settings | None = None
 
     def settings(self) -> Settings:
         """All of them. The caller keeps what it got for as long as its turn runs."""
-        version, changes = self._kept()
-        known = {name: value for name, value in changes.items() if name in Settings.model_fields}
-        return self._settings.model_copy(update={**known, "agent_config_version": version})
+        row = self._read()
+        if self._in_force is None or row != self._row:
+            version, changes = self._kept()
+            known = {name: value for name, value in changes.items() if name in Settings.model_fields}
+            self._row = row
+            self._in_force = self._settings.model_copy(update={**known, "agent_config_version": version})
+        return self._in_force
 
     def config(self) -> Config:
         """Those that can be changed, with their version."""
@@ -59,10 +65,13 @@ class Live:
 
     def _kept(self) -> tuple[int, dict[str, Any]]:
         """Version and changed settings; what was changed before the environment's version is void."""
-        row = self._store.execute("SELECT version, changes FROM config").fetchone()
+        row = self._read()
         if row is None or row[0] <= self._settings.agent_config_version:
             return self._settings.agent_config_version, {}
         return row[0], json.loads(row[1])
+
+    def _read(self) -> Any:
+        return self._store.execute("SELECT version, changes FROM config").fetchone()
 
     def _checked(self, config: Config) -> dict[str, Any]:
         """The changes, checked as strictly as the environment's variables, and cleaned as they are."""

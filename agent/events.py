@@ -53,6 +53,11 @@ class EventLog:
         return past
 
     @property
+    def is_again(self) -> bool:
+        """Whether the turn runs once more."""
+        return self._base > 0
+
+    @property
     def last(self) -> int:
         """The number of the newest event."""
         return self._base + len(self._lines)

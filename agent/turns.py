@@ -310,8 +310,9 @@ class Turns:
         async with self._slots, asyncio.timeout(self._limits.turn_seconds):
             turn.spent = Meter()
             metered(turn.spent)
-            # Not added twice when the turn runs again, and then moved to the end, where the model answers it.
-            self._store.drop_messages(turn.id)
+            if turn.events.is_again:
+                # Not added twice, and moved to the end, where the model answers it.
+                self._store.drop_messages(turn.id)
             self._store.add_messages(turn.id, turn.chat_id, [self._questions.compose(turn.request)])
             equipment = await self._equip(turn.request, turn)
             await self._loop().answer(turn.id, turn.chat_id, equipment, turn)

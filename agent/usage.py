@@ -93,6 +93,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         store.prepare(_SCHEMA)
         self._store = store
+        self._swept: date | None = None
 
     def add(self, chat_id: str, usage: Usage) -> None:
         """Count a turn that has ended. Safe with the next commit of the store: its end and its cost go together."""
@@ -100,7 +101,9 @@ class Ledger:
         account = THROW_AWAY if chat_id.startswith(THROW_AWAY) else chat_id
         tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
         self._store.execute(_ADD, (today.isoformat(), account, *tokens, usage.tool_calls, usage.milliseconds))
-        self._store.execute("DELETE FROM spending WHERE day < ?", ((today - timedelta(KEEP_DAYS)).isoformat(),))
+        if self._swept != today:
+            self._swept = today
+            self._store.execute("DELETE FROM spending WHERE day < ?", ((today - timedelta(KEEP_DAYS)).isoformat(),))
 
     def read(self, since: date | None = None, chat_id: str | None = None) -> Spendings:
         """The sums since that day (UTC; else of the last 31 days), newest day first, of one chat or of all."""

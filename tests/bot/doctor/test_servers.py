@@ -88,7 +88,11 @@ async def test_the_bots_own_key_does_not_open(doctor):
     assert doctor["server"] == "· not checked: there is no usable key"
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense-and-hidden", KEY.export_public_key(), b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nonsense-and-hidden", KEY.export_public_key(), b"\xff\xfe"],
+    ids=["empty", "nonsense", "public", "binary"],
+)
 async def test_a_file_that_is_no_key(doctor, content):
     Path(doctor.environment["SSH_KEY_FILE"]).write_bytes(content)
     table = await doctor()
