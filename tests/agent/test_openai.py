@@ -318,17 +318,19 @@ async def test_what_was_to_be_forgotten_is_forgotten_after_a_crash(process, libe
 async def test_something_comes_while_nothing_is_said(agents, libertai):
     client = await agents(agent_keepalive_seconds=0.02)
     await libertai.script(Script(text="one two", hold_after=1))
-    asking = asyncio.create_task(chunks(client))
-    await asyncio.sleep(0.2)
-    await libertai.release()
-    stream = await asking
-    empty = [
-        each
-        for each in stream[:-1]
-        if each["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}
-    ]
-    assert empty
-    assert said(stream) == "one two"
+    body = {"model": "ada", "messages": HELLO, "stream": True}
+    stream: list[Any] = []
+    async with client.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                stream.append(json.loads(line[6:]))
+                if stream[-1]["choices"][0] == EMPTY:
+                    await libertai.release()
+    assert EMPTY in [each["choices"][0] for each in stream]
+    assert said([*stream, "[DONE]"]) == "one two"
+
+
+EMPTY = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}
 
 
 @pytest.mark.parametrize("text", ["🍲🥕" * 50, "مرحبا", "a\u2028b\u0085c", "```\nx"])
