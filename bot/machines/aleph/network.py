@@ -110,16 +110,17 @@ class Network:
         found = await self._read(f"{self._at.api}/api/v0/price/{item_hash}", absent={"cost": 0})
         return float(found["cost"])
 
-    async def own_instances(self, address: str, channel: str) -> dict[str, dict[str, Any]]:
-        """Our instances that the network knows and that are not ended: hash → content."""
+    async def own_instances(self, address: str, channel: str = "") -> dict[str, dict[str, Any]]:
+        """Our instances (of one channel, or all) that the network knows and that are not ended: hash → content."""
         found: dict[str, dict[str, Any]] = {}
         page = 1
         while True:
             query = {"addresses": address, "channels": channel, "msgTypes": "INSTANCE", "page": str(page)}
             query |= {"pagination": "200", "msgStatuses": "pending,processed,removing"}
-            listed = await self._read(f"{self._at.api}/api/v0/messages.json", query)
+            asked = {name: value for name, value in query.items() if value}
+            listed = await self._read(f"{self._at.api}/api/v0/messages.json", asked)
             messages = listed.get("messages", [])
-            found |= {each["item_hash"]: each.get("content", {}) for each in messages}
+            found |= {each["item_hash"]: each.get("content") or {} for each in messages}
             if not messages or len(found) >= int(listed.get("pagination_total", 0)):
                 return found
             page += 1

@@ -13,7 +13,8 @@ from bot.log import line
 from bot.machines.aleph.ledger import Ledger
 from bot.machines.aleph.network import ENDED, Address, InstanceStatus, Network, NetworkAway, Verdict
 from bot.machines.aleph.nodes import Node, Size, candidates, spread
-from bot.machines.aleph.wallet import Order, Wallet
+from bot.machines.aleph.wallet import MADE_BY, Order, Wallet
+from bot.machines.provider import Place
 from bot.store.models import Rental, RentalState
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ CREDIT, ROOTFS = 6, 301
 DAY = 86_400
 CREDITS_PER_SECOND = 14_250 / 3600
 """Of one compute unit; the network's own check is what counts, this one comes before anything is signed."""
+
+
+Wipe = Callable[[Place], Awaitable[None]]
 
 
 class NotPlaced(NotReached):
@@ -71,7 +75,9 @@ class AlephProvider:
         channel: str,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.time,
+        wipe: Wipe | None = None,
     ) -> None:
+        """`wipe` removes what agents left on a machine, before it goes back to a stranger."""
         self._network = network
         self._ledger = ledger
         self._wallet = wallet
@@ -79,6 +85,7 @@ class AlephProvider:
         self._channel = channel
         self._patience = patience or Patience()
         self._clock = clock
+        self._wipe = wipe
 
     async def rent(self, machine_id: str) -> None:
         """Have an instance of that name processed and paid.
@@ -112,6 +119,22 @@ class AlephProvider:
         found = await self._network.own_instances(self._wallet.address, self._channel)
         names = {str((content.get("metadata") or {}).get("name", "")) for content in found.values()}
         return sorted(names - {""})
+
+    async def strangers(self) -> list[str]:
+        """Hashes of instances that cost us money and that no row knows, though Baal made them in our channel.
+
+        One may belong to a row that is lost, or to another deployment with the same wallet and channel.
+        """
+        # The network first: what is ordered in between stands in the books by then.
+        found = await self._network.own_instances(self._wallet.address, self._channel)
+        known = await self._ledger.known()
+        made = {each for each, content in found.items() if (content.get("metadata") or {}).get("made_by") == MADE_BY}
+        return sorted(made - known.keys())
+
+    async def forget_stranger(self, item_hash: str) -> None:
+        """End one of them; `StillThere` until the network confirms it."""
+        await self._until_forgotten(item_hash, lambda: False)
+        log.info(line("stranger gone", hash=item_hash))
 
     async def runway(self) -> float:
         """Hours that the balance lasts for what runs now; infinite if nothing does."""
@@ -210,10 +233,7 @@ class AlephProvider:
         if rental.state is not RentalState.GIVEN_UP:
             await self._ledger.give_up(rental.reference, "")
         await self._erase(rental)
-        try:
-            await self._poll(lambda: self._forget(rental), self._patience.forget)
-        except TimeoutError as error:
-            raise StillThere(f"{rental.reference} is not forgotten yet") from error
+        await self._until_forgotten(rental.reference, lambda: self._is_lost(rental))
         await self._ledger.gone(rental.reference)
         log.info(line("instance gone", machine=rental.machine_id, hash=rental.reference))
 
@@ -223,18 +243,24 @@ class AlephProvider:
             if not await self._wallet.erase(url, rental.reference):
                 log.warning(line("instance not erased", hash=rental.reference, node=url))
 
-    async def _forget(self, rental: Rental) -> bool | None:
+    async def _until_forgotten(self, item_hash: str, is_lost: Callable[[], bool]) -> None:
+        try:
+            await self._poll(lambda: self._forget(item_hash, is_lost), self._patience.forget)
+        except TimeoutError as error:
+            raise StillThere(f"{item_hash} is not forgotten yet") from error
+
+    async def _forget(self, item_hash: str, is_lost: Callable[[], bool]) -> bool | None:
         """Whether the network has confirmed that it is gone; None while it has not."""
         try:
-            verdict = await self._network.verdict(rental.reference)
+            verdict = await self._network.verdict(item_hash)
             if verdict.status in ENDED:
                 return True
-            if verdict.status is InstanceStatus.UNKNOWN and self._is_lost(rental):
+            if verdict.status is InstanceStatus.UNKNOWN and is_lost():
                 return True
             if verdict.status in {InstanceStatus.PROCESSED, InstanceStatus.REMOVING}:
-                await self._network.broadcast(await self._wallet.forget(rental.reference, "given back"))
+                await self._network.broadcast(await self._wallet.forget(item_hash, "given back"))
         except NetworkAway as error:
-            log.warning(line("network away", hash=rental.reference, why=error))
+            log.warning(line("network away", hash=item_hash, why=error))
         return None
 
     def _is_lost(self, rental: Rental) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from bot.errors import BadSettings
 from bot.machines.aleph.nodes import Size
 
+MADE_BY = "baal"
 FIELDS = {"sender", "chain", "signature", "type", "item_hash", "item_type", "item_content", "time", "channel"}
 
 
@@ -52,7 +53,7 @@ class Wallet:
             memory=order.size.memory,
             payment=Payment(type=PaymentType.credit),  # the SDK's default, holding tokens, is rejected since 2026-03
             ssh_keys=[order.ssh_key],
-            metadata={"name": order.machine_id, "made_by": "baal"},
+            metadata={"name": order.machine_id, "made_by": MADE_BY},
             requirements=HostRequirements(node=NodeRequirements(node_hash=order.node_hash)),
         )
         return await self._signed(MessageType.instance, content)

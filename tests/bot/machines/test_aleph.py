@@ -10,10 +10,12 @@ from pydantic import SecretStr
 from bot.errors import BadSettings, NoCapacity, NoCredit, NotReached
 from bot.machines.aleph.ledger import Ledger
 from bot.machines.aleph.network import Addresses, Network
+from bot.machines.aleph.nodes import Size
 from bot.machines.aleph.provider import AlephProvider, NotPlaced, Ordered, Patience, StillThere
-from bot.machines.aleph.wallet import Wallet
+from bot.machines.aleph.wallet import Order, Wallet
 from bot.store.database import Database
 from bot.store.models import Rental, RentalState
+from tests.fakes import aleph_rules
 from tests.fakes.aleph import AlephDouble
 from tests.fakes.aleph_world import ROOTFS, Status
 
@@ -230,6 +232,42 @@ async def test_while_the_network_is_away_a_machine_stays_in_the_books(aleph, led
     aleph.world.faults.messages_fail = False
     await provider.give_back(MACHINE)
     assert aleph.world.running() == []
+
+
+async def test_an_instance_that_no_row_knows_is_a_stranger_and_can_be_ended(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    stranger = await _made_elsewhere(aleph, "m-2222222222222222")
+    assert await provider.strangers() == [stranger]
+
+    await provider.forget_stranger(stranger)
+    await provider.forget_stranger(stranger)
+    assert await provider.strangers() == []
+    assert [entry.hash for entry in aleph.world.running()] == [(await ledger.current(MACHINE)).reference]
+
+
+async def test_what_others_make_with_the_same_wallet_is_no_stranger(aleph, provider):
+    await _made_elsewhere(aleph, "m-2222222222222222", channel="OTHER")
+    (entry,) = aleph.world.running()
+    entry.message["channel"] = CHANNEL
+    del entry.content["metadata"]["made_by"]
+    assert await provider.strangers() == []
+
+
+async def test_a_stranger_is_reported_until_the_network_has_confirmed_its_end(aleph, provider):
+    stranger = await _made_elsewhere(aleph, "m-2222222222222222")
+    aleph.world.faults.messages_fail = True
+    with pytest.raises(StillThere):
+        await provider.forget_stranger(stranger)
+    assert await provider.strangers() == [stranger]
+
+
+async def _made_elsewhere(aleph, name, channel=CHANNEL):
+    node = next(iter(aleph.world.nodes.values()))
+    message = await Wallet(KEY, channel).instance(
+        Order(name, node.hash, ROOTFS["debian12"], Size(), "ssh-ed25519 AAAA")
+    )
+    aleph_rules.take(aleph.world, message)
+    return message["item_hash"]
 
 
 @pytest.mark.parametrize("key", ["", "0x12", "not hex", "00" * 32])
