@@ -13,6 +13,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
+from eth_account.hdaccount.mnemonic import Mnemonic
+from eth_account.types import Language
+
 CREDITS_PER_HOUR = Decimal(14_250)
 """Of one compute unit: 1 vCPU, 2048 MiB, 20480 MiB of disk (aggregate `pricing`, 2026)."""
 DISK_CREDITS_PER_HOUR = Decimal("0.1797")
@@ -67,8 +70,8 @@ class Entry:
 class Machines(Protocol):
     """What stands for the machines: real ones with a real sshd, or light ones."""
 
-    async def start(self, item_hash: str, keys: list[str]) -> int:
-        """Boot one that these SSH keys open; the port on loopback where its sshd listens."""
+    async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
+        """Boot one that these SSH keys open; its port → the port on loopback that leads there (22 and 443)."""
 
     async def stop(self, item_hash: str) -> None:
         """End it, with its disk."""
@@ -77,8 +80,8 @@ class Machines(Protocol):
 class NoMachines:
     """Nothing listens at the ports it names."""
 
-    async def start(self, item_hash: str, keys: list[str]) -> int:
-        return random.randint(24_000, 65_535)  # noqa: S311  as a node chooses
+    async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
+        return {port: random.randint(24_000, 65_535) for port in (22, 443)}  # noqa: S311  as a node chooses
 
     async def stop(self, item_hash: str) -> None:
         return
@@ -100,6 +103,16 @@ class Faults:
     auto_dispatch: bool = True
     never_placed: bool = False
     gateway_after: float = 0
+    gateway_fails: bool = False
+    gateway_says: str = ""
+    """Another name than the one that the hash gives."""
+    scheduler_fails: bool = False
+    says_removed: int = 0
+    """So many times it is said of an instance that runs that it was removed, as by another message node."""
+    reject: int = 0
+    """Instances are rejected with this code."""
+    estimate: str = ""
+    """`fails`, or credits per second."""
     balance_fails: bool = False
     list_fails: bool = False
     """crns-list answers 502."""
@@ -112,7 +125,7 @@ class NodeFaults:
     notify: str = ""
     """`hang`, `500`, `503`, `404`."""
     reserve: str = ""
-    """`503`."""
+    """`503`, `hang`, `404` (an older one)."""
     down: bool = False
     """Connections are cut."""
     boot_after: float = 0
@@ -120,9 +133,13 @@ class NodeFaults:
     alien: bool = False
     """It also lists a machine of somebody else with `networking: {}`."""
     no_port: bool = False
-    """Networking is told without port 22 mapped."""
+    """Networking is told without port 22 mapped, as after its agent was started again (aleph-vm #1085)."""
+    slow: bool = False
+    """It takes connections and does not answer what is asked without a signature."""
+    nonsense: bool = False
+    """What it lists has other types than it should."""
     erase: str = ""
-    """`500`."""
+    """`500`, `403`, `hang`."""
 
 
 @dataclass
@@ -131,9 +148,19 @@ class Vm:
 
     item_hash: str
     node: "Node"
-    port: int | None = None
+    ports: dict[int, int] | None = None
+    """Its port → where that is reached; None until it has booted."""
+    forwarded: set[int] = field(default_factory=lambda: {22})
+    """Those of its ports that the node maps; none while the node cannot read the aggregate (aleph-vm models.py)."""
     stopped: bool = False
     started_at: float = 0
+
+    @property
+    def mapped(self) -> dict[str, dict[str, Any]]:
+        """As the node tells it."""
+        shown = set() if self.node.faults.no_port else self.forwarded
+        told = {port: host for port, host in (self.ports or {}).items() if port in shown}
+        return {str(port): {"host": host, "tcp": True, "udp": False} for port, host in told.items()}
 
 
 @dataclass
@@ -155,6 +182,8 @@ class Node:
     active: bool = True
     faults: NodeFaults = field(default_factory=NodeFaults)
     vms: dict[str, Vm] = field(default_factory=dict)
+    notified: list[str] = field(default_factory=list)
+    reserved: int = 0
 
     @property
     def domain(self) -> str:
@@ -238,12 +267,20 @@ class World:
         if node.faults.never_boots:
             return
         keys = entry.content.get("authorized_keys") or []
-        port = await self.machines.start(entry.hash, keys)
+        ports = await self.machines.start(entry.hash, keys)
         if node.vms.get(entry.hash) is not vm:  # forgotten meanwhile
             await self.machines.stop(entry.hash)
             return
-        vm.port = port
+        vm.ports = ports
+        self.forward(vm)
         self.booted[entry.hash] = self.time()
+
+    def forward(self, vm: Vm) -> None:
+        """The node reads which ports it should map; 22 always is, unless it cannot read."""
+        owner = self.entries[vm.item_hash].sender
+        wanted = self.aggregates.get(owner, {}).get("port-forwarding", {}).get(vm.item_hash) or {"ports": {}}
+        asked = {int(port) for port in wanted["ports"]}
+        vm.forwarded = set() if self.faults.aggregates_fail else {22, *asked}
 
     def end(self, entry: Entry, status: Status) -> None:
         """It costs nothing any more, and the nodes stop it."""
@@ -278,6 +315,15 @@ class World:
         self.placed[item_hash] = to.hash
         self.spawn(self.boot(self.entries[item_hash], to))
 
+    def remap(self, item_hash: str) -> None:
+        """The node maps other ports from now on."""
+        for vm in [node.vms[item_hash] for node in self.nodes.values() if item_hash in node.vms]:
+            vm.ports = {port: host - 1 for port, host in (vm.ports or {}).items()}
+
+    def removing(self, item_hash: str) -> None:
+        """Credit runs out: the CCN will take it away at its next round."""
+        self.entries[item_hash].status = Status.REMOVING
+
     def remove(self, item_hash: str) -> None:
         """The CCN takes an instance away whose credit is used up."""
         entry = self.entries[item_hash]
@@ -304,8 +350,10 @@ def price(content: dict[str, Any]) -> Decimal:
 
 
 def subdomain(item_hash: str) -> str:
-    """The real gateway makes four words of the top 44 bits; here they stay digits."""
-    return f"vm-{int(item_hash[:11], 16):x}"
+    """Four words for the top 44 bits, as the gateway makes them."""
+    bits = f"{int(item_hash[:11], 16):044b}"
+    words = Mnemonic(Language.ENGLISH).wordlist
+    return "-".join(words[int(bits[at : at + 11], 2)] for at in range(0, 44, 11))
 
 
 def _node(number: int) -> Node:

@@ -65,7 +65,7 @@ async def test_an_instance_is_created_placed_listed_and_forgotten(aleph, client,
     node = list(aleph.world.nodes.values())[1]
     message, status = await create(client, requirements=on(node))
     assert status is MessageStatus.PROCESSED
-    await until(lambda: message.item_hash in node.vms and node.vms[message.item_hash].port)
+    await until(lambda: message.item_hash in node.vms and node.vms[message.item_hash].ports)
 
     async with httpx.AsyncClient() as http:
         running = (await http.get(f"{node.address}/v2/about/executions/list")).json()[message.item_hash]
