@@ -35,13 +35,16 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
+from bot.fleet.runway import Paid, Runway
 from bot.health import Health
 from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
-from bot.settings import EngineName, Settings, encryption_keys
+from bot.machines.provider import Provider
+from bot.settings import EngineName, ProviderName, Settings, encryption_keys
 from bot.store.database import Database
+from bot.store.keepsakes import Keepsakes
 from bot.store.owner import sole_bot
 from bot.store.vault import Vault
 from bot.telegram.application import Front, Updates, make_bot
@@ -129,7 +132,10 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
-    fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
+    provider = await make_provider(settings, engine, database, Keepsakes(database, vault), http)
+    fleet = make_fleet(
+        settings, people, provider=provider, engine=engine, books=books, client=client, notifier=notifier
+    )
     alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
     incoming = Files(database, route, TelegramFiles(bot))
@@ -223,10 +229,28 @@ def make_engine(settings: Settings) -> Engine:
     return DockerEngine(settings.docker_host, settings.docker_network)
 
 
+async def make_provider(
+    settings: Settings, engine: Engine, database: Database, keepsakes: Keepsakes, http: httpx.AsyncClient
+) -> Provider:
+    """Where machines come from."""
+    if settings.provider is not ProviderName.ALEPH:
+        return LocalProvider(settings.data_dir / "machines", engine)
+    if settings.engine is not EngineName.DOCKER:
+        raise BadSettings("PROVIDER=aleph needs ENGINE=docker: agents on other machines run in containers")
+    # Here, because with other providers nobody needs them: 1 s and 30 MB.
+    from bot.machines.aleph.opening import open_aleph  # noqa: PLC0415
+    from bot.machines.keys import ssh_key  # noqa: PLC0415
+    from bot.machines.ssh import Ssh  # noqa: PLC0415
+
+    public_key = Ssh(await ssh_key(settings.ssh_key_file, keepsakes)).public_key
+    return await open_aleph(settings, database, http, public_key=public_key, wipe=engine.wipe)
+
+
 def make_fleet(
     settings: Settings,
     people: People,
     *,
+    provider: Provider,
     engine: Engine,
     books: Books,
     client: AgentClient,
@@ -238,7 +262,7 @@ def make_fleet(
         agents=people.agents,
         users=people.users,
         chats=people.chats,
-        provider=LocalProvider(settings.data_dir / "machines", engine),
+        provider=provider,
         engine=engine,
         client=client,
         libertai=people.libertai,
@@ -254,4 +278,5 @@ def make_fleet(
         step=step,
     )
     configurer = Configurer(books, people.agents, client, people.libertai, people.tools)
-    return Fleet(books, Durable(settings.durable_database), converger, configurer)
+    runway = Runway(provider.burn) if isinstance(provider, Paid) else None
+    return Fleet(books, Durable(settings.durable_database), converger, configurer, runway=runway)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bot.errors import MachineError
 from bot.log import line
@@ -29,6 +29,14 @@ class Burn(Protocol):
 
     def missing(self, hours: float) -> int:
         """Credits to add, to last so long."""
+
+
+@runtime_checkable
+class Paid(Protocol):
+    """A provider that is paid from a balance."""
+
+    async def burn(self) -> Burn:
+        """What is there, and how long it lasts."""
 
 
 class Runway:

@@ -15,8 +15,7 @@ from bot.machines.aleph.patience import Patience
 from bot.machines.aleph.places import Lost, NotPlaced, Places
 from bot.machines.aleph.price import Burn
 from bot.machines.aleph.wallet import MADE_BY, Wallet
-from bot.machines.local import MACHINE_ID
-from bot.machines.provider import Place
+from bot.machines.provider import MACHINE_ID, Place
 from bot.store.models import Rental, RentalState
 
 __all__ = ["AlephProvider", "Lost", "NotPlaced", "Ordered", "Patience", "StillThere"]
