@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
-from bot.errors import MachineError
 from bot.log import line
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class Runway:
         """Warn if there is reason to."""
         try:
             burn = await self._burn()
-        except MachineError as error:
+        except Exception as error:  # noqa: BLE001  a loop's top: looked at again in an hour
             log.warning(line("runway not known", why=error))
             return
         if burn.hours < LOW_HOURS:

@@ -53,6 +53,8 @@ class Endings:
 
     async def end(self, rental: Rental) -> None:
         """Wipe, erase, close its ports, forget; `StillThere` until the network confirms it."""
+        if rental.state is RentalState.GONE:
+            return
         if rental.sent_at is None:
             await self._ledger.gone(rental.reference)
             return

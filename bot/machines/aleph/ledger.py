@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
@@ -76,8 +76,8 @@ class Ledger:
         await self._set(reference, sent_at=self._clock())
 
     async def paid(self, reference: str) -> None:
-        """It is taken, and costs money."""
-        await self._set(reference, state=RentalState.PAID)
+        """It is taken, and costs money. One that was given up meanwhile stays so."""
+        await self._set(reference, col(Rental.state) == RentalState.SIGNED, state=RentalState.PAID)
 
     async def give_up(self, reference: str, reason: str) -> None:
         """It must end, whatever it is; `reason` keeps its node from being asked again at once, if it is one."""
@@ -96,7 +96,8 @@ class Ledger:
         """Remember by what its SSH server was known at the first contact."""
         await self._set(reference, host_key=host_key)
 
-    async def _set(self, reference: str, **values: Any) -> None:
+    async def _set(self, reference: str, *conditions: ColumnElement[bool], **values: Any) -> None:
+        is_open = col(Rental.state) != RentalState.GONE
         async with self._database.transaction() as transaction:
-            change = update(Rental).where(col(Rental.reference) == reference, col(Rental.state) != RentalState.GONE)
+            change = update(Rental).where(col(Rental.reference) == reference, is_open, *conditions)
             await transaction.execute(change.values(**values))

@@ -124,12 +124,12 @@ class Network:
     async def balance(self, address: str) -> int:
         """Whole credits of an address (1 USD = 1,000,000)."""
         found = await self._read(f"{self._at.api}/api/v0/addresses/{address}/balance", absent={})
-        return int(found.get("credit_balance", 0))
+        return int(_number(found.get("credit_balance", 0)))
 
     async def cost(self, item_hash: str) -> float:
         """Credits per second of an instance; 0 for one that costs nothing any more."""
         found = await self._read(f"{self._at.api}/api/v0/price/{item_hash}", absent={"cost": 0})
-        return float(found["cost"])
+        return _number(found.get("cost"))
 
     async def estimate(self, message: dict[str, Any]) -> float | None:
         """Credits per second that an instance would cost; None if the network does not say."""
@@ -137,8 +137,8 @@ class Network:
         draft = {**message, "content": json.loads(message["item_content"]), "signature": NO_SIGNATURE}
         try:
             found = await self._ask("POST", f"{self._at.api}/api/v0/price/estimate", json={"message": draft})
-            return float(found["cost"])
-        except (NetworkAway, KeyError, TypeError, ValueError):
+            return _number(found.get("cost"))
+        except NetworkAway:
             return None
 
     async def ports(self, address: str) -> dict[str, Any]:
@@ -245,6 +245,13 @@ def _host(url: str) -> str:
 def _mapped(networking: dict[str, Any], port: str) -> int | None:
     found = _object(_object(networking.get("mapped_ports")).get(port)).get("host")
     return found if isinstance(found, int) else None
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise NetworkAway(f"not an amount: {value!r}") from error
 
 
 def _object(value: Any) -> dict[str, Any]:

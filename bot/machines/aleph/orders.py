@@ -59,7 +59,10 @@ class Orders:
                 log.info(line("instance ordered", machine=machine_id, hash=rental.reference, node=node.url))
                 return rental
             self._ledger.avoid(node.hash)
-        raise NoCapacity(f"none of {count} nodes can take an instance; {len(nodes)} looked as if they could")
+        asked = min(len(nodes), TRIES)
+        raise NoCapacity(
+            f"none of {count} nodes takes an instance: {len(nodes)} look as if they could, {asked} were asked"
+        )
 
     async def settle(self, rental: Rental) -> None:
         """Send the order until the network says what becomes of it."""

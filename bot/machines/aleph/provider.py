@@ -83,9 +83,14 @@ class AlephProvider:
     async def give_back(self, machine_id: str) -> None:
         """End every order of that name; `StillThere` until the network confirms each."""
         _check(machine_id)
+        kept: MachineError | None = None
         for rental in await self._ledger.of(machine_id):
-            if rental.state is not RentalState.GONE:
+            try:
                 await self._endings.end(rental)
+            except MachineError as error:
+                kept = error  # it keeps none of the others
+        if kept:
+            raise kept
 
     async def listed(self) -> list[str]:
         """Names of the instances that the network still knows as ours."""

@@ -1,6 +1,7 @@
 """How an instance ends: wiped, erased, forgotten, confirmed; and however often it begins again."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -143,6 +144,28 @@ async def test_an_order_that_nobody_knows_is_watched_not_forgotten(aleph, ledger
     assert len(aleph.world.posts) == sent  # neither ordered again nor forgotten
     (rental,) = (await ledger.known()).values()
     assert rental.state is RentalState.GIVEN_UP
+
+
+async def test_an_order_that_nobody_knows_keeps_none_of_the_others(aleph, ledger, make):
+    aleph.world.faults.messages_fail = True
+    provider = make(Patience(process=0.1, place=1, forget=1, poll=0.01, watch=60, confirm=0.05))
+    with pytest.raises(NotReached):
+        await provider.rent(MACHINE)
+    aleph.world.faults.messages_fail = False
+    ledger._clock = lambda: time.time() + 3600
+    await provider.rent(MACHINE)
+    with pytest.raises(StillThere):
+        await provider.give_back(MACHINE)
+    assert len(aleph.world.instances()) == 1
+    assert aleph.world.running() == []
+
+
+async def test_one_given_up_meanwhile_does_not_become_a_machine(aleph, ledger, provider):
+    rental = await provider._orders.new(MACHINE)
+    await ledger.give_up(rental.reference, "")
+    await provider._orders.settle(rental)
+    with pytest.raises(NotReached):
+        await provider.reach(MACHINE)
 
 
 async def test_an_order_that_never_came_to_be_leaves_the_books_in_the_end(aleph, ledger, make):

@@ -49,13 +49,16 @@ Not of this provider: the bundle's deadlocks, tokens, texts, pools, prompts in .
 """
 
 import json
+import logging
 import time
 
+import httpx
 import pytest
 from aleph.sdk.client.vm_client import VmClient
 
 from bot.errors import NoCapacity, NoCredit, NotReached
 from bot.machines.aleph import orders, wallet
+from bot.machines.aleph.network import Addresses, Network, NetworkAway
 from bot.machines.aleph.provider import Lost, Patience, StillThere
 from bot.machines.aleph.wallet import Order, Wallet
 from bot.store.models import RentalState
@@ -279,6 +282,35 @@ async def test_each_command_to_a_node_is_signed_with_a_new_key_for_that_node(ale
     await provider.give_back(MACHINE)
     assert len(made) == 2
     assert len({key for _, key in made}) == 2
+
+
+async def test_the_wallets_key_is_in_no_log_whatever_fails(aleph, provider, caplog):
+    caplog.set_level(logging.DEBUG)
+    for node in aleph.world.nodes.values():
+        node.faults.erase = "500"
+    await provider.rent(MACHINE)
+    await provider.reach(MACHINE)
+    aleph.world.faults.messages_fail = True
+    with pytest.raises(StillThere) as refused:
+        await provider.give_back(MACHINE)
+    key = KEY.get_secret_value().removeprefix("0x")
+    assert "broadcast: HTTP 500" in str(refused.value)
+    assert key not in caplog.text
+    assert "\\x01\\x01" not in caplog.text
+    assert key not in repr(refused.value) + repr(vars(provider))
+
+
+async def test_an_answer_without_end_is_cut(monkeypatch):
+    monkeypatch.setattr("bot.machines.aleph.network.MAX_BYTES", 1000)
+
+    async def endless():
+        while True:
+            yield b" " * 100
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=endless()))
+    async with httpx.AsyncClient(transport=transport) as http:
+        with pytest.raises(NetworkAway):
+            await Network(Addresses("http://a", "http://a", "http://a", "http://a"), http).nodes()
 
 
 # --- an instance that ran

@@ -162,7 +162,7 @@ async def test_nodes_that_are_down_old_full_or_want_terms_are_not_asked(aleph, l
     await provider.rent(MACHINE)
     assert (await ledger.current(MACHINE)).node == good.hash
     good.terms = "a" * 64
-    with pytest.raises(NoCapacity, match="none of 3 nodes"):
+    with pytest.raises(NoCapacity, match="none of 3 nodes takes"):
         await provider.rent("m-1111111111111111")
 
 
