@@ -132,7 +132,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
-    provider = await make_provider(settings, engine, database, Keepsakes(database, vault), http)
+    provider = await make_provider(settings, database, engine, Keepsakes(database, vault), http)
     fleet = make_fleet(
         settings, people, provider=provider, engine=engine, books=books, client=client, notifier=notifier
     )
@@ -230,20 +230,26 @@ def make_engine(settings: Settings) -> Engine:
 
 
 async def make_provider(
-    settings: Settings, engine: Engine, database: Database, keepsakes: Keepsakes, http: httpx.AsyncClient
+    settings: Settings, database: Database, engine: Engine, keepsakes: Keepsakes, http: httpx.AsyncClient
 ) -> Provider:
     """Where machines come from."""
-    if settings.provider is not ProviderName.ALEPH:
-        return LocalProvider(settings.data_dir / "machines", engine)
+    if settings.provider is ProviderName.ALEPH:
+        return await make_aleph(settings, database, engine, keepsakes, http)
+    return LocalProvider(settings.data_dir / "machines", engine)
+
+
+async def make_aleph(
+    settings: Settings, database: Database, engine: Engine, keepsakes: Keepsakes, http: httpx.AsyncClient
+) -> Provider:
+    """Rented ones."""
     if settings.engine is not EngineName.DOCKER:
         raise BadSettings("PROVIDER=aleph needs ENGINE=docker: agents on other machines run in containers")
     # Here, because with other providers nobody needs them: 1 s and 30 MB.
     from bot.machines.aleph.opening import open_aleph  # noqa: PLC0415
-    from bot.machines.keys import ssh_key  # noqa: PLC0415
-    from bot.machines.ssh import Ssh  # noqa: PLC0415
+    from bot.machines.keys import open_ssh  # noqa: PLC0415
 
-    public_key = Ssh(await ssh_key(settings.ssh_key_file, keepsakes)).public_key
-    return await open_aleph(settings, database, http, public_key=public_key, wipe=engine.wipe)
+    ssh = await open_ssh(settings.ssh_key_file, keepsakes)
+    return await open_aleph(settings, database, http, public_key=ssh.public_key, wipe=engine.wipe)
 
 
 def make_fleet(

@@ -1,4 +1,4 @@
-"""The SSH key that opens machines: the operator's, or one that the bot makes once and keeps."""
+"""The key with which the bot opens machines: the operator's file, or one that it made and keeps."""
 
 import asyncio
 from pathlib import Path
@@ -6,33 +6,23 @@ from pathlib import Path
 import asyncssh
 
 from bot.errors import BadSettings
+from bot.machines.ssh import Ssh
 from bot.store.keepsakes import Keepsakes
 
-KEEPSAKE = "ssh-key"
 
-
-async def ssh_key(file: Path | None, keepsakes: Keepsakes) -> str:
-    """The private key in OpenSSH's format. `BadSettings` if the operator's file has none, or one with a passphrase."""
+async def open_ssh(file: Path | None, keepsakes: Keepsakes) -> Ssh:
+    """`file` is SSH_KEY_FILE; without one, a key is made the first time. `BadSettings` if it cannot be used."""
     if file is None:
-        return (await keepsakes.get(KEEPSAKE, _make)).get_secret_value()
+        return Ssh((await keepsakes.get("ssh", _make)).get_secret_value())
     try:
-        text = await asyncio.to_thread(_read, file)
-        asyncssh.import_private_key(text)
+        return Ssh(await asyncio.to_thread(file.read_text))
     except OSError as error:
+        raise BadSettings(f"SSH_KEY_FILE {file} cannot be read ({error.strerror})") from None
+    except (asyncssh.KeyImportError, UnicodeDecodeError):
         raise BadSettings(
-            f"SSH_KEY_FILE {file} cannot be read ({error.strerror}); the bot's user must be able to"
+            f"SSH_KEY_FILE {file} holds no private key without a passphrase; `ssh-keygen -t ed25519 -N ''` makes one"
         ) from None
-    except (asyncssh.KeyImportError, ValueError) as error:
-        raise BadSettings(
-            f"SSH_KEY_FILE {file} is not a private key without a passphrase ({type(error).__name__}); "
-            "`ssh-keygen -t ed25519 -N ''` makes one, and without SSH_KEY_FILE the bot makes its own"
-        ) from None
-    return text
 
 
 def _make() -> str:
     return asyncssh.generate_private_key("ssh-ed25519", comment="baal").export_private_key().decode()
-
-
-def _read(file: Path) -> str:
-    return file.expanduser().read_text()

@@ -21,13 +21,13 @@ def _reply(status: int, body: Any) -> Response[Any]:
 
 
 @get("/v2/about/executions/list")
-async def executions(node: NamedDependency[Node]) -> dict[str, Any]:
+async def executions(world: NamedDependency[World], node: NamedDependency[Node]) -> dict[str, Any]:
     """Every machine that runs or starts."""
     if node.faults.slow:
         await asyncio.Event().wait()
     if node.faults.nonsense:
         return {item_hash: ["?"] for item_hash in node.vms}
-    told = {vm.item_hash: _execution(vm) for vm in node.vms.values() if not vm.stopped}
+    told = {vm.item_hash: _execution(world, vm) for vm in node.vms.values() if not vm.stopped}
     if node.faults.alien:
         told[ALIEN] = {"networking": {}, "status": _times(0), "running": False, "vm_type": "instance"}
     return told
@@ -98,7 +98,7 @@ async def update(item_hash: FromPath[str], world: NamedDependency[World], node: 
         return _reply(404, {"error": f"No virtual machine with ref {item_hash}"})
     if node.vms[item_hash].ports is None:
         return _reply(200, {"status": "ok", "msg": "VM not starting yet"})
-    world.forward(node.vms[item_hash])
+    node.vms[item_hash].unread, node.faults.only_ssh = world.faults.aggregates_fail, False
     return _reply(200, {})
 
 
@@ -147,17 +147,18 @@ def denied(_: Request[Any, Any, Any], error: Denied) -> Response[Any]:
     return _reply(error.status, {"error": error.text})
 
 
-def _execution(vm: Vm) -> dict[str, Any]:
+def _execution(world: World, vm: Vm) -> dict[str, Any]:
     is_up = vm.ports is not None
     networking: dict[str, Any] = {}
     if is_up:
+        mapped = world.mapped_ports(vm)
         networking = {
             "ipv4_network": "172.16.4.0/24",
             "host_ipv4": "127.0.0.1",
             "ipv6_network": "2001:db8::/124",
             "ipv6_ip": "2001:db8::1",
             "ipv4_ip": "172.16.4.2",
-            "mapped_ports": vm.mapped,
+            "mapped_ports": {str(port): {"host": host, "tcp": True, "udp": False} for port, host in mapped.items()},
         }
     return {
         "networking": networking,

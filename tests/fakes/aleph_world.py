@@ -26,6 +26,8 @@ ROOTFS = {
     "ubuntu24": "5330dcefe1857bcd97b7b7f24d1420a7d46232d53f27be280c8a7071d88bd84e",
 }
 ZONE = "2n6.example"
+SSH = 22
+"""The port of a machine that its node maps without being asked."""
 
 
 class Status(StrEnum):
@@ -71,7 +73,7 @@ class Machines(Protocol):
     """What stands for the machines: real ones with a real sshd, or light ones."""
 
     async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
-        """Boot one that these SSH keys open; its port → the port on loopback that leads there (22 and 443)."""
+        """Boot one that these SSH keys open; its ports → where they are on loopback. 22 is always among them."""
 
     async def stop(self, item_hash: str) -> None:
         """End it, with its disk."""
@@ -81,7 +83,7 @@ class NoMachines:
     """Nothing listens at the ports it names."""
 
     async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
-        return {port: random.randint(24_000, 65_535) for port in (22, 443)}  # noqa: S311  as a node chooses
+        return {SSH: free_port()}
 
     async def stop(self, item_hash: str) -> None:
         return
@@ -134,6 +136,8 @@ class NodeFaults:
     """It also lists a machine of somebody else with `networking: {}`."""
     no_port: bool = False
     """Networking is told without port 22 mapped, as after its agent was started again (aleph-vm #1085)."""
+    only_ssh: bool = False
+    """It does not notice what other ports are asked for until it is told to look."""
     slow: bool = False
     """It takes connections and does not answer what is asked without a signature."""
     nonsense: bool = False
@@ -149,18 +153,11 @@ class Vm:
     item_hash: str
     node: "Node"
     ports: dict[int, int] | None = None
-    """Its port → where that is reached; None until it has booted."""
-    forwarded: set[int] = field(default_factory=lambda: {22})
-    """Those of its ports that the node maps; none while the node cannot read the aggregate (aleph-vm models.py)."""
+    """Of the machine → on loopback; None until it has booted."""
+    unread: bool = False
+    """Its node could not read the aggregate of ports, and maps none at all until it is told to look (aleph-vm models.py)."""
     stopped: bool = False
     started_at: float = 0
-
-    @property
-    def mapped(self) -> dict[str, dict[str, Any]]:
-        """As the node tells it."""
-        shown = set() if self.node.faults.no_port else self.forwarded
-        told = {port: host for port, host in (self.ports or {}).items() if port in shown}
-        return {str(port): {"host": host, "tcp": True, "udp": False} for port, host in told.items()}
 
 
 @dataclass
@@ -271,16 +268,20 @@ class World:
         if node.vms.get(entry.hash) is not vm:  # forgotten meanwhile
             await self.machines.stop(entry.hash)
             return
-        vm.ports = ports
-        self.forward(vm)
+        vm.ports = dict(ports)
         self.booted[entry.hash] = self.time()
 
-    def forward(self, vm: Vm) -> None:
-        """The node reads which ports it should map; 22 always is, unless it cannot read."""
+    def mapped_ports(self, vm: Vm) -> dict[int, int]:
+        """What its node forwards: 22, and what its owner's aggregate `port-forwarding` asks for (tcp alone)."""
+        if vm.unread or vm.node.faults.no_port:
+            return {}
         owner = self.entries[vm.item_hash].sender
-        wanted = self.aggregates.get(owner, {}).get("port-forwarding", {}).get(vm.item_hash) or {"ports": {}}
-        asked = {int(port) for port in wanted["ports"]}
-        vm.forwarded = set() if self.faults.aggregates_fail else {22, *asked}
+        asked = (self.aggregates.get(owner, {}).get("port-forwarding", {}).get(vm.item_hash) or {}).get("ports", {})
+        more = (
+            set() if vm.node.faults.only_ssh else {int(port) for port, protocols in asked.items() if protocols["tcp"]}
+        )
+        ports = vm.ports or {}
+        return {port: ports.setdefault(port, free_port()) for port in sorted({SSH, *more})}
 
     def end(self, entry: Entry, status: Status) -> None:
         """It costs nothing any more, and the nodes stop it."""
@@ -329,6 +330,11 @@ class World:
         entry = self.entries[item_hash]
         entry.reason = "credit_insufficient"
         self.end(entry, Status.REMOVED)
+
+
+def free_port() -> int:
+    """As a node chooses one; nothing listens there."""
+    return random.randint(24_000, 65_535)  # noqa: S311
 
 
 def pinned(content: dict[str, Any]) -> str | None:

@@ -109,13 +109,13 @@ class _WayOut:
         self._is_lost = is_lost
         self._forget: dict[str, Any] | None = None
         self._removed_since: float | None = None
-        self._refusal = ""
+        self._trouble = ""
         self._status = "not asked"
 
     @property
     def last(self) -> str:
         """What the network said in the end."""
-        return self._status + self._refusal
+        return self._status + self._trouble
 
     async def step(self) -> bool | None:
         """True once the network has confirmed that it is gone."""
@@ -125,7 +125,7 @@ class _WayOut:
             if status in COSTS:
                 await self._send()
         except NetworkAway as error:
-            self._status = str(error)
+            self._trouble = f"; {error}"
             return None
         if status is InstanceStatus.UNKNOWN and not self._is_lost():
             # Nothing can be done before it is known; the next sweep looks again.
@@ -140,7 +140,7 @@ class _WayOut:
         self._forget = self._forget or await self._wallet.forget(self._hash, "given back")
         verdict = await self._network.broadcast(self._forget)
         if verdict.status is InstanceStatus.REJECTED:
-            self._refusal = f"; forgetting it is rejected, code {verdict.error_code}, {verdict.details}"
+            self._trouble = f"; forgetting it is rejected, code {verdict.error_code}, {verdict.details}"
             log.warning(line("forget rejected", hash=self._hash, code=verdict.error_code))
 
     def _is_confirmed(self) -> bool | None:

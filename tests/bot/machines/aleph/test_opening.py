@@ -32,7 +32,7 @@ async def open_with(tmp_path, monkeypatch):
             basics = {"telegram_bot_token": "1:a", "bot_encryption_key": FERNET, "data_dir": tmp_path / "data"}
             basics |= {"provider": "aleph", "engine": "docker", "aleph_private_key": KEY}
             settings = read_settings(**(basics | changes))
-            return await make_provider(settings, ProcessEngine(), database, Keepsakes(database, Vault([FERNET])), http)
+            return await make_provider(settings, database, ProcessEngine(), Keepsakes(database, Vault([FERNET])), http)
 
         yield opened
     await database.close()
