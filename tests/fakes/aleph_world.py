@@ -155,7 +155,7 @@ class Vm:
     ports: dict[int, int] | None = None
     """Of the machine → on loopback; None until it has booted."""
     unread: bool = False
-    """Its node could not read the aggregate of ports, and maps none at all until it is told to look (aleph-vm models.py)."""
+    """Its node could not read the aggregate of ports (aleph-vm models.py): it maps none until it is told to look."""
     stopped: bool = False
     started_at: float = 0
 
