@@ -32,6 +32,6 @@ async def provider(monkeypatch, tmp_path):
         aleph.world.credit(wallet.address, 2_000_000)
         network = Network(Addresses(aleph.url, f"{aleph.url}/crns.json", aleph.url, aleph.url), http)
         ordered = Ordered(rootfs=ROOTFS["debian12"], ssh_key="ssh-ed25519 AAAA")
-        patience = Patience(process=5, place=5, forget=5, poll=0.01, confirm=0.05)
+        patience = Patience(process=5, place=5, forget=5, poll=0.01)
         yield AlephProvider(network, Ledger(database), wallet, ordered, channel=CHANNEL, patience=patience)
     await database.close()

@@ -12,8 +12,6 @@ class Patience:
     """Seconds: how long an order may take to be processed, placed, forgotten; how often we look.
 
     `watch`: how long one whose fate is unknown is watched before we believe that it never came to be.
-    `confirm`: how long after the first word that an instance is taken away it must be said again; one message node may
-    say so while another does not (pyaleph #1216).
     """
 
     process: float = 300
@@ -21,7 +19,14 @@ class Patience:
     forget: float = 60
     poll: float = 5
     watch: float = DAY
-    confirm: float = 30
+
+    @property
+    def confirm(self) -> float:
+        """So long after the first word that an instance was taken away it must be said again: half a minute.
+
+        One message node may say so while another does not (pyaleph #1216).
+        """
+        return 6 * self.poll
 
     async def until[T](self, look: Callable[[], Awaitable[T | None]], seconds: float) -> T:
         """Look until there is something; `TimeoutError`."""

@@ -10,7 +10,7 @@ KEY = SecretStr("0x" + "01" * 32)
 CHANNEL = "BAAL-test"
 MACHINE, OTHER = "m-0123456789abcdef", "m-1111111111111111"
 HOST_KEY = "ssh-ed25519 AAAAhost"
-QUICK = Patience(process=1, place=1, forget=1, poll=0.01, watch=0.5, confirm=0.05)
+QUICK = Patience(process=1, place=1, forget=1, poll=0.01, watch=0.5)
 
 
 async def until(fact):

@@ -133,7 +133,7 @@ async def test_without_the_list_of_ports_it_is_forgotten_all_the_same(aleph, led
 
 async def test_an_order_that_nobody_knows_is_watched_not_forgotten(aleph, ledger, make):
     aleph.world.faults.messages_fail = True
-    provider = make(Patience(process=0.1, place=1, forget=60, poll=0.01, watch=60, confirm=0.05))
+    provider = make(Patience(process=0.1, place=1, forget=60, poll=0.01, watch=60))
     with pytest.raises(NotReached):
         await provider.rent(MACHINE)
     aleph.world.faults.messages_fail = False
@@ -148,7 +148,7 @@ async def test_an_order_that_nobody_knows_is_watched_not_forgotten(aleph, ledger
 
 async def test_an_order_that_nobody_knows_keeps_none_of_the_others(aleph, ledger, make):
     aleph.world.faults.messages_fail = True
-    provider = make(Patience(process=0.1, place=1, forget=1, poll=0.01, watch=60, confirm=0.05))
+    provider = make(Patience(process=0.1, place=1, forget=1, poll=0.01, watch=60))
     with pytest.raises(NotReached):
         await provider.rent(MACHINE)
     aleph.world.faults.messages_fail = False
@@ -170,7 +170,7 @@ async def test_one_given_up_meanwhile_does_not_become_a_machine(aleph, ledger, p
 
 async def test_an_order_that_never_came_to_be_leaves_the_books_in_the_end(aleph, ledger, make):
     aleph.world.faults.messages_fail = True
-    provider = make(Patience(process=0.1, place=1, forget=1, poll=0.01, watch=0, confirm=0.05))
+    provider = make(Patience(process=0.1, place=1, forget=1, poll=0.01, watch=0))
     with pytest.raises(NotReached):
         await provider.rent(MACHINE)
     await provider.give_back(MACHINE)
@@ -178,7 +178,7 @@ async def test_an_order_that_never_came_to_be_leaves_the_books_in_the_end(aleph,
 
 
 async def test_one_wish_to_end_it_is_signed_once(aleph, make, monkeypatch):
-    provider = make(Patience(process=1, place=1, forget=0.3, poll=0.01, watch=60, confirm=0.05))
+    provider = make(Patience(process=1, place=1, forget=0.3, poll=0.01, watch=60))
     await _ran(provider)
     steps: list[str] = []
     _listen(monkeypatch, provider, steps)

@@ -116,7 +116,7 @@ def test_waits_are_as_long_as_the_network_was_seen_to_take():
 
 
 async def test_nodes_that_fail_one_after_the_other_leave_one_instance(aleph, ledger, make):
-    provider = make(Patience(process=1, place=0.3, forget=1, poll=0.01, watch=0.5, confirm=0.05))
+    provider = make(Patience(process=1, place=0.3, forget=1, poll=0.01, watch=0.5))
     first, second, third = aleph.world.nodes.values()
     first.faults.never_boots = second.faults.down = True
     third.faults.never_boots = True
@@ -324,7 +324,7 @@ async def _ran(aleph, ledger, provider):
 
 
 async def test_one_that_ran_is_kept_while_its_node_is_away(aleph, ledger, make):
-    provider = make(Patience(process=1, place=0.2, forget=1, poll=0.01, watch=0.5, confirm=0.05))
+    provider = make(Patience(process=1, place=0.2, forget=1, poll=0.01, watch=0.5))
     entry = await _ran(aleph, ledger, provider)
     for node in aleph.world.nodes.values():
         node.faults.down = True
