@@ -133,6 +133,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
     provider = await make_provider(settings, database, engine, Keepsakes(database, vault), http)
+    if isinstance(provider, Paid):
+        await stack.enter_async_context(Runway(provider.burn).watched())
     fleet = make_fleet(
         settings, people, provider=provider, engine=engine, books=books, client=client, notifier=notifier
     )
@@ -284,5 +286,4 @@ def make_fleet(
         step=step,
     )
     configurer = Configurer(books, people.agents, client, people.libertai, people.tools)
-    runway = Runway(provider.burn) if isinstance(provider, Paid) else None
-    return Fleet(books, Durable(settings.durable_database), converger, configurer, runway=runway)
+    return Fleet(books, Durable(settings.durable_database), converger, configurer)

@@ -10,7 +10,6 @@ from bot.fleet.books import Books
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.durable import Attempt, Durable
-from bot.fleet.runway import Runway
 from bot.log import line
 from bot.store.models import Agent, Phase
 
@@ -30,14 +29,12 @@ class Fleet:
         converger: Converger,
         configurer: Configurer,
         *,
-        runway: Runway | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._books = books
         self._durable = durable
         self._converger = converger
         self._configurer = configurer
-        self._runway = runway
         self._clock = clock
         self._look = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
@@ -46,13 +43,9 @@ class Fleet:
         """Go on with what was in flight, then sweep."""
         await self._durable.start(self._converge)
         self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="sweep")
-        if self._runway:
-            await self._runway.start()
 
     async def stop(self) -> None:
         """Leave work in flight for the next start."""
-        if self._runway:
-            await self._runway.stop()
         if self._sweeping:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
 from bot.log import line
@@ -44,17 +45,16 @@ class Runway:
     def __init__(self, burn: Callable[[], Awaitable[Burn]], *, pause: float = LOOK_SECONDS) -> None:
         self._burn = burn
         self._pause = pause
-        self._watching: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Look now and then every hour."""
-        self._watching = asyncio.create_task(self._watch(), name="runway")
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._watching:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Look now and then every hour, until the end of the block."""
+        watching = asyncio.create_task(self._watch(), name="runway")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def _watch(self) -> None:
         while True:

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from typing import Any
 
 import pytest
 
 from bot.errors import MachineError
-from bot.fleet.fleet import Fleet
 from bot.fleet.runway import Runway
 from bot.machines.aleph.price import Burn
 
@@ -40,49 +38,15 @@ async def test_without_machines_nothing_runs_out(caplog):
     assert caplog.records == []
 
 
-async def test_it_looks_again_also_after_it_could_not(caplog):
+async def test_it_looks_again_also_after_it_could_not_until_the_end(caplog):
     seen: asyncio.Queue[int] = asyncio.Queue()
 
     async def burn():
         seen.put_nowait(len(caplog.records))
         raise MachineError("away")
 
-    runway = Runway(burn, pause=0)
-    await runway.start()
-    async with asyncio.timeout(5):
+    async with Runway(burn, pause=0).watched(), asyncio.timeout(5):
         for _ in range(3):
             await seen.get()
-    await runway.stop()
     assert "runway not known" in caplog.text
-
-
-async def test_stopped_before_it_started_is_harmless():
-    await Runway(lasting(1)).stop()
-
-
-async def test_it_starts_and_stops_with_the_fleet():
-    events = []
-
-    class Quiet:
-        """Whatever the fleet asks of what is not there."""
-
-        def __getattr__(self, name):
-            async def answer(*_):
-                events.append(name)
-                return []
-
-            return answer
-
-    quiet: Any = Quiet()
-
-    async def burn():
-        events.append("burn")
-        return Burn(balance=0, per_second=0)
-
-    fleet = Fleet(quiet, quiet, quiet, quiet, runway=Runway(burn))
-    await fleet.start()
-    async with asyncio.timeout(5):
-        while "burn" not in events:
-            await asyncio.sleep(0)
-    await fleet.stop()
-    assert all(task is asyncio.current_task() for task in asyncio.all_tasks())
+    assert asyncio.all_tasks() == {asyncio.current_task()}
