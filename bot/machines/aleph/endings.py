@@ -61,6 +61,7 @@ class Endings:
         if rental.state is not RentalState.GIVEN_UP:
             # One that nobody was ever on did not start, or its network is broken: a bad node, for a while.
             await self._ledger.give_up(rental.reference, "" if rental.host_key else "never reached")
+            rental = await self._ledger.get(rental.reference)
         await self._wipe_it(rental)
         await best_effort("instance not erased", rental.reference, self._erase(rental), ERASE_SECONDS)
         await self._places.close_https(rental)
@@ -92,8 +93,8 @@ class Endings:
             log.warning(line("instance not erased", hash=rental.reference, node=node.url))
 
     def _is_lost(self, rental: Rental) -> bool:
-        """Sent so long ago, and unknown: it will not come any more. Until then a late one would be paid for."""
-        return rental.sent_at is not None and self._clock() > rental.sent_at + self._patience.watch
+        """Given up, so last sent, so long ago, and unknown: it will not come. Until then it could, and be paid for."""
+        return rental.ended_at is not None and self._clock() > rental.ended_at + self._patience.watch
 
 
 class _WayOut:

@@ -72,8 +72,8 @@ class Ledger:
         self._refused[node] = self._clock()
 
     async def sending(self, reference: str) -> None:
-        """It is about to be sent: from now on somebody may know it."""
-        await self._set(reference, sent_at=self._clock())
+        """It is about to be sent: from the first time on somebody may know it."""
+        await self._set(reference, col(Rental.sent_at).is_(None), sent_at=self._clock())
 
     async def paid(self, reference: str) -> None:
         """It is taken, and costs money. One that was given up meanwhile stays so."""

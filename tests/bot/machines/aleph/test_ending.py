@@ -177,6 +177,20 @@ async def test_an_order_that_never_came_to_be_leaves_the_books_in_the_end(aleph,
     assert await ledger.known() == {}
 
 
+async def test_it_is_watched_from_the_last_time_that_it_was_sent(aleph, ledger, make):
+    aleph.world.faults.messages_fail = True
+    provider = make(Patience(process=0.1, place=1, forget=1, poll=0.01, watch=60))
+    rental = await provider._orders.new(MACHINE)
+    ledger._clock = lambda: time.time() - 3600
+    await ledger.sending(rental.reference)  # and killed; an hour later it is sent again, and given up
+    ledger._clock = time.time
+    with pytest.raises(NotReached):
+        await provider.rent(MACHINE)
+    with pytest.raises(StillThere):
+        await provider.give_back(MACHINE)
+    assert (await ledger.get(rental.reference)).sent_at < time.time() - 3000
+
+
 async def test_one_wish_to_end_it_is_signed_once(aleph, make, monkeypatch):
     provider = make(Patience(process=1, place=1, forget=0.3, poll=0.01, watch=60))
     await _ran(provider)
