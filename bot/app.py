@@ -36,11 +36,13 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
+from bot.fleet.runway import Paid, Runway
 from bot.health import Health
 from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
+from bot.machines.provider import Provider
 from bot.settings import EngineName, ProviderName, Settings, TlsName, encryption_keys
 from bot.store.database import Database
 from bot.store.keepsakes import Keepsakes
@@ -135,7 +137,12 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
     engine = make_engine(settings)
     stack.push_async_callback(engine.close)
-    fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
+    provider = await make_provider(settings, database, engine, Keepsakes(database, vault), http)
+    if isinstance(provider, Paid):
+        await stack.enter_async_context(Runway(provider.burn).watched())
+    fleet = make_fleet(
+        settings, people, provider=provider, engine=engine, books=books, client=client, notifier=notifier
+    )
     alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
     incoming = Files(database, route, TelegramFiles(bot))
@@ -239,10 +246,34 @@ def make_engine(settings: Settings) -> Engine:
     return DockerEngine(settings.docker_host, settings.docker_network)
 
 
+async def make_provider(
+    settings: Settings, database: Database, engine: Engine, keepsakes: Keepsakes, http: httpx.AsyncClient
+) -> Provider:
+    """Where machines come from."""
+    if settings.provider is ProviderName.ALEPH:
+        return await make_aleph(settings, database, engine, keepsakes, http)
+    return LocalProvider(settings.data_dir / "machines", engine)
+
+
+async def make_aleph(
+    settings: Settings, database: Database, engine: Engine, keepsakes: Keepsakes, http: httpx.AsyncClient
+) -> Provider:
+    """Rented ones."""
+    if settings.engine is not EngineName.DOCKER:
+        raise BadSettings("PROVIDER=aleph needs ENGINE=docker: agents on other machines run in containers")
+    # Here, because with other providers nobody needs them: 1 s and 30 MB.
+    from bot.machines.aleph.opening import open_aleph  # noqa: PLC0415
+    from bot.machines.keys import open_ssh  # noqa: PLC0415
+
+    ssh = await open_ssh(settings.ssh_key_file, keepsakes)
+    return await open_aleph(settings, database, http, public_key=ssh.public_key, wipe=engine.wipe)
+
+
 def make_fleet(
     settings: Settings,
     people: People,
     *,
+    provider: Provider,
     engine: Engine,
     books: Books,
     client: AgentClient,
@@ -254,7 +285,7 @@ def make_fleet(
         agents=people.agents,
         users=people.users,
         chats=people.chats,
-        provider=LocalProvider(settings.data_dir / "machines", engine),
+        provider=provider,
         engine=engine,
         client=client,
         libertai=people.libertai,

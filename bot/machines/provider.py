@@ -1,11 +1,13 @@
 """The port that rents machines."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 HTTPS_PORT = 443
 ZONE = "baal"
+MACHINE_ID = re.compile(r"m-[0-9a-f]{16}")
 
 
 def certificate_name(machine_id: str) -> str:

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
+from aleph_message import parse_message
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
+from pydantic import ValidationError
 
 from tests.fakes.aleph_rules import take
 from tests.fakes.aleph_world import ROOTFS, ZONE, Entry, Node, Status, World, price, subdomain
@@ -42,6 +45,9 @@ async def message(item_hash: FromPath[str], world: NamedDependency[World]) -> Re
         store = {"type": "STORE", "item_hash": item_hash}
         return _reply(200, {"status": "processed", "item_hash": item_hash, "reception_time": TIME, "message": store})
     entry = world.entries.get(item_hash)
+    if entry and entry.type == "INSTANCE" and world.faults.says_removed:
+        world.faults.says_removed -= 1
+        return _reply(200, _told(replace(entry, status=Status.REMOVED, reason="credit_insufficient")))
     return _reply(200, _told(entry)) if entry else _reply(404, {"detail": "Not found"})
 
 
@@ -95,11 +101,17 @@ async def balance(address: FromPath[str], world: NamedDependency[World]) -> Resp
 
 
 @post("/api/v0/price/estimate")
-async def estimate(request: Request[Any, Any, Any]) -> Response[Any]:
+async def estimate(request: Request[Any, Any, Any], world: NamedDependency[World]) -> Response[Any]:
     """What an instance would cost."""
     body = json.loads(await request.body())
-    content = json.loads(body["message"]["item_content"])
-    return _reply(200, _price(content))
+    try:
+        parse_message(body["message"])
+    except (ValidationError, KeyError) as error:
+        return _reply(422, {"detail": str(error)})
+    if world.faults.estimate == "fails":
+        return _reply(500, {"detail": "Internal Server Error"})
+    told = _price(json.loads(body["message"]["item_content"]))
+    return _reply(200, told | ({"cost": world.faults.estimate} if world.faults.estimate else {}))
 
 
 @get("/api/v0/price/{item_hash:str}")
@@ -135,6 +147,8 @@ async def allocation(item_hash: FromPath[str], world: NamedDependency[World]) ->
 @get("/api/v1/vms/{item_hash:str}")
 async def scheduled(item_hash: FromPath[str], world: NamedDependency[World]) -> Response[Any]:
     """Where the scheduler has placed a machine (v1)."""
+    if world.faults.scheduler_fails:
+        return _reply(503, {"detail": "Service Unavailable"})
     entry = world.entries.get(item_hash)
     return _reply(200, _scheduled(world, entry)) if entry and entry.type == "INSTANCE" else _reply(404, {})
 
@@ -160,19 +174,27 @@ async def scheduler_node(node_hash: FromPath[str], world: NamedDependency[World]
 @get("/api/hash/{item_hash:str}")
 async def gateway(item_hash: FromPath[str], world: NamedDependency[World]) -> Response[Any]:
     """The public name of a machine."""
+    if world.faults.gateway_fails:
+        return _reply(502, {"error": "Bad Gateway"})
     entry = world.entries.get(item_hash)
     if entry is None or entry.type != "INSTANCE":
         return _reply(404, {"error": "Instance not found"})
     booted = world.booted.get(item_hash)
     is_active = booted is not None and entry.ended is None and world.time() >= booted + world.faults.gateway_after
-    name = subdomain(item_hash)
+    name = world.faults.gateway_says or subdomain(item_hash)
     body = {"instance_hash": item_hash, "subdomain": name, "url": f"{name}.{ZONE}", "ipv6": "2001:db8::1"}
     return _reply(200, body | {"active": is_active})
 
 
+@get("/instances/list")
+async def gateway_instances() -> list[Any]:
+    """What the gateway serves, which is nobody's business here."""
+    return []
+
+
 ROUTES = [
     broadcast, message, status_of, messages, aggregates, balance, estimate, price_of,
-    crns, allocation, scheduled, all_scheduled, scheduler_node, gateway,
+    crns, allocation, scheduled, all_scheduled, scheduler_node, gateway, gateway_instances,
 ]  # fmt: skip
 
 

@@ -21,9 +21,13 @@ def _reply(status: int, body: Any) -> Response[Any]:
 
 
 @get("/v2/about/executions/list")
-async def executions(node: NamedDependency[Node]) -> dict[str, Any]:
+async def executions(world: NamedDependency[World], node: NamedDependency[Node]) -> dict[str, Any]:
     """Every machine that runs or starts."""
-    told = {vm.item_hash: _execution(vm) for vm in node.vms.values() if not vm.stopped}
+    if node.faults.slow:
+        await asyncio.Event().wait()
+    if node.faults.nonsense:
+        return {item_hash: ["?"] for item_hash in node.vms}
+    told = {vm.item_hash: _execution(world, vm) for vm in node.vms.values() if not vm.stopped}
     if node.faults.alien:
         told[ALIEN] = {"networking": {}, "status": _times(0), "running": False, "vm_type": "instance"}
     return told
@@ -33,7 +37,7 @@ async def executions(node: NamedDependency[Node]) -> dict[str, Any]:
 async def executions_v1(node: NamedDependency[Node]) -> dict[str, Any]:
     """Those that run, without ports."""
     networks = {"ipv4": "172.16.4.0/24", "ipv6": "2001:db8::/124"}
-    return {vm.item_hash: {"networking": networks} for vm in node.vms.values() if vm.port and not vm.stopped}
+    return {vm.item_hash: {"networking": networks} for vm in node.vms.values() if vm.ports and not vm.stopped}
 
 
 @post("/control/allocation/notify", status_code=200)
@@ -49,6 +53,7 @@ async def notify(
     if fault == "503":
         return _reply(503, {"error": "This CRN cannot host the requested instance at this time."})
     item_hash = json.loads(await request.body()).get("instance", "")
+    node.notified.append(item_hash)
     entry = world.entries.get(item_hash)
     if entry is None or entry.status is not Status.PROCESSED or fault == "404":
         return _reply(404, {"error": "Message not found"})
@@ -73,21 +78,27 @@ def _refuse(world: World, node: Node, entry: Entry) -> Response[Any] | None:
 async def reserve(request: Request[Any, Any, Any], node: NamedDependency[Node]) -> Response[Any]:
     """Hold room for an instance."""
     _wallet(request, node)
+    if node.faults.reserve == "hang":
+        await asyncio.Event().wait()
+    if node.faults.reserve == "404":
+        return _reply(404, "404: Not Found")
     if node.faults.reserve == "503":
         return _reply(503, {"error": "Insufficient resources"})
     content = json.loads(await request.body())
     if "resources" not in content:
         return _reply(400, {"error": "Body is not an instance content"})
+    node.reserved += 1
     return _reply(200, {"status": "reserved", "expires": "2026-11-21T10:05:00Z"})
 
 
 @post("/control/machine/{item_hash:str}/update", status_code=200)
-async def update(item_hash: FromPath[str], node: NamedDependency[Node]) -> Response[Any]:
+async def update(item_hash: FromPath[str], world: NamedDependency[World], node: NamedDependency[Node]) -> Response[Any]:
     """Read the aggregate of ports again."""
     if item_hash not in node.vms:
         return _reply(404, {"error": f"No virtual machine with ref {item_hash}"})
-    if node.vms[item_hash].port is None:
+    if node.vms[item_hash].ports is None:
         return _reply(200, {"status": "ok", "msg": "VM not starting yet"})
+    node.vms[item_hash].unread, node.faults.only_ssh = world.faults.aggregates_fail, False
     return _reply(200, {})
 
 
@@ -105,6 +116,10 @@ async def operate(
         return _reply(404, "404: Not Found")
     if operation == "erase" and node.faults.erase == "500":
         return _reply(500, {"error": "boom", "error_type": "RuntimeError"})
+    if operation == "erase" and node.faults.erase == "403":
+        return _reply(403, "Unauthorized sender")
+    if operation == "erase" and node.faults.erase == "hang":
+        await asyncio.Event().wait()
     vm, entry = node.vms.get(item_hash), world.entries.get(item_hash)
     if vm is None or entry is None:
         return _reply(404, {"error": f"No virtual machine with ref {item_hash}"})
@@ -132,18 +147,18 @@ def denied(_: Request[Any, Any, Any], error: Denied) -> Response[Any]:
     return _reply(error.status, {"error": error.text})
 
 
-def _execution(vm: Vm) -> dict[str, Any]:
-    is_up = vm.port is not None
+def _execution(world: World, vm: Vm) -> dict[str, Any]:
+    is_up = vm.ports is not None
     networking: dict[str, Any] = {}
     if is_up:
-        ports = {} if vm.node.faults.no_port else {"22": {"host": vm.port, "tcp": True, "udp": False}}
+        mapped = world.mapped_ports(vm)
         networking = {
             "ipv4_network": "172.16.4.0/24",
             "host_ipv4": "127.0.0.1",
             "ipv6_network": "2001:db8::/124",
             "ipv6_ip": "2001:db8::1",
             "ipv4_ip": "172.16.4.2",
-            "mapped_ports": ports,
+            "mapped_ports": {str(port): {"host": host, "tcp": True, "udp": False} for port, host in mapped.items()},
         }
     return {
         "networking": networking,

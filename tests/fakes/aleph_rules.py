@@ -15,7 +15,9 @@ from tests.fakes.aleph_world import ROOTFS, Entry, Status, World, price
 
 FORMAT, SIGNATURE, PERMISSION, CREDIT = 0, 1, 2, 6
 PAYMENT_METHOD, ROOTFS_UNKNOWN = 202, 301
+FORGET_TARGET = 501
 DAY = 86_400
+RETRY_SECONDS = 0.5
 MAX_INLINE = 200_000
 
 
@@ -72,6 +74,8 @@ def _act(world: World, entry: Entry) -> None:
 
 def _instance(world: World, entry: Entry) -> None:
     content = entry.content
+    if world.faults.reject:
+        raise Wrong(world.faults.reject, ["refused"])
     if (content.get("payment") or {}).get("type") != "credit":
         raise Wrong(PAYMENT_METHOD, ["Only credit payments are accepted since 2026-03-11"])
     reference = content["rootfs"]["parent"]["ref"]
@@ -101,13 +105,19 @@ async def _process_later(world: World, entry: Entry) -> None:
 def _forget(world: World, entry: Entry) -> None:
     for item_hash in entry.content["hashes"]:
         target = world.entries.get(item_hash)
-        if target is None or target.status is not Status.PROCESSED:
-            return  # pending: the target is looked for again and again, then 501
+        if target is None or target.status not in {Status.PROCESSED, Status.REMOVING}:
+            world.spawn(_not_found_later(entry, item_hash))
+            return  # pending: the target is looked for again and again
         if target.sender != entry.sender:
             raise Wrong(PERMISSION, [f"cannot forget {item_hash}"])
         target.forgotten_by.append(entry.hash)
         world.end(target, Status.FORGOTTEN)
     entry.status = Status.PROCESSED
+
+
+async def _not_found_later(entry: Entry, item_hash: str) -> None:
+    await asyncio.sleep(RETRY_SECONDS)
+    entry.status, entry.error_code, entry.details = Status.REJECTED, FORGET_TARGET, {"errors": [item_hash]}
 
 
 def _aggregate(world: World, entry: Entry) -> None:

@@ -26,6 +26,8 @@ ROOTFS = {
     "ubuntu24": "5330dcefe1857bcd97b7b7f24d1420a7d46232d53f27be280c8a7071d88bd84e",
 }
 ZONE = "2n6.example"
+SSH = 22
+"""The port of a machine that its node maps without being asked."""
 
 
 class Status(StrEnum):
@@ -70,8 +72,8 @@ class Entry:
 class Machines(Protocol):
     """What stands for the machines: real ones with a real sshd, or light ones."""
 
-    async def start(self, item_hash: str, keys: list[str]) -> int:
-        """Boot one that these SSH keys open; the port on loopback where its sshd listens."""
+    async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
+        """Boot one that these SSH keys open; its ports → where they are on loopback. 22 is always among them."""
 
     async def stop(self, item_hash: str) -> None:
         """End it, with its disk."""
@@ -80,8 +82,8 @@ class Machines(Protocol):
 class NoMachines:
     """Nothing listens at the ports it names."""
 
-    async def start(self, item_hash: str, keys: list[str]) -> int:
-        return random.randint(24_000, 65_535)  # noqa: S311  as a node chooses
+    async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
+        return {SSH: free_port()}
 
     async def stop(self, item_hash: str) -> None:
         return
@@ -103,6 +105,16 @@ class Faults:
     auto_dispatch: bool = True
     never_placed: bool = False
     gateway_after: float = 0
+    gateway_fails: bool = False
+    gateway_says: str = ""
+    """Another name than the one that the hash gives."""
+    scheduler_fails: bool = False
+    says_removed: int = 0
+    """So many times it is said of an instance that runs that it was removed, as by another message node."""
+    reject: int = 0
+    """Instances are rejected with this code."""
+    estimate: str = ""
+    """`fails`, or credits per second."""
     balance_fails: bool = False
     list_fails: bool = False
     """crns-list answers 502."""
@@ -115,7 +127,7 @@ class NodeFaults:
     notify: str = ""
     """`hang`, `500`, `503`, `404`."""
     reserve: str = ""
-    """`503`."""
+    """`503`, `hang`, `404` (an older one)."""
     down: bool = False
     """Connections are cut."""
     boot_after: float = 0
@@ -123,9 +135,15 @@ class NodeFaults:
     alien: bool = False
     """It also lists a machine of somebody else with `networking: {}`."""
     no_port: bool = False
-    """Networking is told without port 22 mapped."""
+    """Networking is told without port 22 mapped, as after its agent was started again (aleph-vm #1085)."""
+    only_ssh: bool = False
+    """It does not notice what other ports are asked for until it is told to look."""
+    slow: bool = False
+    """It takes connections and does not answer what is asked without a signature."""
+    nonsense: bool = False
+    """What it lists has other types than it should."""
     erase: str = ""
-    """`500`."""
+    """`500`, `403`, `hang`."""
 
 
 @dataclass
@@ -134,7 +152,10 @@ class Vm:
 
     item_hash: str
     node: "Node"
-    port: int | None = None
+    ports: dict[int, int] | None = None
+    """Of the machine → on loopback; None until it has booted."""
+    unread: bool = False
+    """Its node could not read the aggregate of ports (aleph-vm models.py): it maps none until it is told to look."""
     stopped: bool = False
     started_at: float = 0
 
@@ -158,6 +179,8 @@ class Node:
     active: bool = True
     faults: NodeFaults = field(default_factory=NodeFaults)
     vms: dict[str, Vm] = field(default_factory=dict)
+    notified: list[str] = field(default_factory=list)
+    reserved: int = 0
 
     @property
     def domain(self) -> str:
@@ -241,12 +264,24 @@ class World:
         if node.faults.never_boots:
             return
         keys = entry.content.get("authorized_keys") or []
-        port = await self.machines.start(entry.hash, keys)
+        ports = await self.machines.start(entry.hash, keys)
         if node.vms.get(entry.hash) is not vm:  # forgotten meanwhile
             await self.machines.stop(entry.hash)
             return
-        vm.port = port
+        vm.ports = dict(ports)
         self.booted[entry.hash] = self.time()
+
+    def mapped_ports(self, vm: Vm) -> dict[int, int]:
+        """What its node forwards: 22, and what its owner's aggregate `port-forwarding` asks for (tcp alone)."""
+        if vm.unread or vm.node.faults.no_port:
+            return {}
+        owner = self.entries[vm.item_hash].sender
+        asked = (self.aggregates.get(owner, {}).get("port-forwarding", {}).get(vm.item_hash) or {}).get("ports", {})
+        more = (
+            set() if vm.node.faults.only_ssh else {int(port) for port, protocols in asked.items() if protocols["tcp"]}
+        )
+        ports = vm.ports or {}
+        return {port: ports.setdefault(port, free_port()) for port in sorted({SSH, *more})}
 
     def end(self, entry: Entry, status: Status) -> None:
         """It costs nothing any more, and the nodes stop it."""
@@ -281,11 +316,25 @@ class World:
         self.placed[item_hash] = to.hash
         self.spawn(self.boot(self.entries[item_hash], to))
 
+    def remap(self, item_hash: str) -> None:
+        """The node maps other ports from now on."""
+        for vm in [node.vms[item_hash] for node in self.nodes.values() if item_hash in node.vms]:
+            vm.ports = {port: host - 1 for port, host in (vm.ports or {}).items()}
+
+    def removing(self, item_hash: str) -> None:
+        """Credit runs out: the CCN will take it away at its next round."""
+        self.entries[item_hash].status = Status.REMOVING
+
     def remove(self, item_hash: str) -> None:
         """The CCN takes an instance away whose credit is used up."""
         entry = self.entries[item_hash]
         entry.reason = "credit_insufficient"
         self.end(entry, Status.REMOVED)
+
+
+def free_port() -> int:
+    """As a node chooses one; nothing listens there."""
+    return random.randint(24_000, 65_535)  # noqa: S311
 
 
 def pinned(content: dict[str, Any]) -> str | None:

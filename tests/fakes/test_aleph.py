@@ -65,7 +65,7 @@ async def test_an_instance_is_created_placed_listed_and_forgotten(aleph, client,
     node = list(aleph.world.nodes.values())[1]
     message, status = await create(client, requirements=on(node))
     assert status is MessageStatus.PROCESSED
-    await until(lambda: message.item_hash in node.vms and node.vms[message.item_hash].port)
+    await until(lambda: message.item_hash in node.vms and node.vms[message.item_hash].ports)
 
     async with httpx.AsyncClient() as http:
         running = (await http.get(f"{node.address}/v2/about/executions/list")).json()[message.item_hash]
@@ -156,6 +156,48 @@ async def test_a_sync_call_that_takes_too_long_is_pending(aleph, client):
     _, status = await create(client)
     assert status is MessageStatus.PENDING
     assert len(aleph.world.running()) == 1
+
+
+async def test_forgetting_what_is_not_there_is_pending_and_refused_later(aleph, client):
+    message, status = await client.forget([ItemHash("e" * 64)], "gone", channel="TEST", sync=True)
+    assert status is MessageStatus.PENDING
+    await until(lambda: aleph.world.entries[message.item_hash].error_code == 501)
+
+
+async def test_one_that_is_about_to_be_removed_can_be_forgotten(aleph, client):
+    message, _ = await create(client)
+    aleph.world.removing(message.item_hash)
+    assert len(aleph.world.running()) == 1
+    await client.forget([ItemHash(message.item_hash)], "done", channel="TEST", sync=True)
+    assert aleph.world.running() == []
+
+
+async def test_ports_are_mapped_when_the_node_reads_the_list_and_lost_when_it_cannot(aleph, client):
+    message, _ = await create(client)
+    node = next(iter(aleph.world.nodes.values()))
+    await until(lambda: message.item_hash in node.vms and node.vms[message.item_hash].ports)
+    ports = {message.item_hash: {"ports": {"443": {"tcp": True, "udp": False}}}}
+    await client.create_aggregate("port-forwarding", ports, channel="TEST", sync=True)
+
+    async with httpx.AsyncClient() as http:
+
+        async def mapped():
+            assert (await http.post(f"{node.address}/control/machine/{message.item_hash}/update")).status_code == 200
+            listed = (await http.get(f"{node.address}/v2/about/executions/list")).json()
+            return sorted(listed[message.item_hash]["networking"]["mapped_ports"])
+
+        assert await mapped() == ["22", "443"]
+        aleph.world.faults.aggregates_fail = True
+        assert await mapped() == []
+
+
+@pytest.mark.parametrize("wrong", ["expires", "domain"])
+async def test_a_nodes_key_that_expired_or_names_another_node_commands_nothing(aleph, account, wrong):
+    node = next(iter(aleph.world.nodes.values()))
+    async with VmClient(account, node.address) as vm:
+        vm.pubkey_payload[wrong] = {"expires": "2020-01-01T00:00:00Z", "domain": "node.example"}[wrong]
+        status, text = await vm.erase_instance(ItemHash("d" * 64))
+    assert (status, json.loads(text)["error"]) == (401, {"expires": "Token expired", "domain": "Invalid domain"}[wrong])
 
 
 async def test_a_node_that_is_down_cuts_the_connection(aleph, client, account):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
@@ -21,6 +21,7 @@ class Ledger:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._refused: dict[str, float] = {}
 
     async def commit(self, machine_id: str, message: dict[str, Any], node: str, node_url: str) -> Rental:
         """Write an order down, before it is sent."""
@@ -41,6 +42,11 @@ class Ledger:
         found = [rental for rental in await self.of(machine_id) if rental.state in living]
         return found[-1] if found else None
 
+    async def get(self, reference: str) -> Rental:
+        """An order that was committed."""
+        async with self._database.session() as session:
+            return await session.get_one(Rental, reference)
+
     async def of(self, machine_id: str) -> list[Rental]:
         """All orders for a machine, oldest first."""
         async with self._database.session() as session:
@@ -55,18 +61,23 @@ class Ledger:
 
     async def avoided(self) -> set[str]:
         """Nodes where something failed lately."""
+        since = self._clock() - AVOID_SECONDS
+        self._refused = {node: at for node, at in self._refused.items() if at > since}
         async with self._database.session() as session:
-            failed = col(Rental.reason) != ""
-            query = select(Rental.node).where(failed, col(Rental.ended_at) > self._clock() - AVOID_SECONDS)
-            return set(await session.exec(query))
+            query = select(Rental.node).where(col(Rental.reason) != "", col(Rental.ended_at) > since)
+            return {*await session.exec(query), *self._refused}
+
+    def avoid(self, node: str) -> None:
+        """A node did not take an order. Kept in memory alone: after a restart it may be asked again."""
+        self._refused[node] = self._clock()
 
     async def sending(self, reference: str) -> None:
-        """It is about to be sent: from now on somebody may know it."""
-        await self._set(reference, sent_at=self._clock())
+        """It is about to be sent: from the first time on somebody may know it."""
+        await self._set(reference, col(Rental.sent_at).is_(None), sent_at=self._clock())
 
     async def paid(self, reference: str) -> None:
-        """It is taken, and costs money."""
-        await self._set(reference, state=RentalState.PAID)
+        """It is taken, and costs money. One that was given up meanwhile stays so."""
+        await self._set(reference, col(Rental.state) == RentalState.SIGNED, state=RentalState.PAID)
 
     async def give_up(self, reference: str, reason: str) -> None:
         """It must end, whatever it is; `reason` keeps its node from being asked again at once, if it is one."""
@@ -77,11 +88,16 @@ class Ledger:
         more = {} if reason is None else {"reason": reason}
         await self._set(reference, state=RentalState.GONE, ended_at=self._clock(), **more)
 
+    async def moved(self, reference: str, node: str, node_url: str) -> None:
+        """It is on another node now, with another disk: its SSH server is met for the first time."""
+        await self._set(reference, node=node, node_url=node_url, host_key=None)
+
     async def pin(self, reference: str, host_key: str) -> None:
         """Remember by what its SSH server was known at the first contact."""
         await self._set(reference, host_key=host_key)
 
-    async def _set(self, reference: str, **values: Any) -> None:
+    async def _set(self, reference: str, *conditions: ColumnElement[bool], **values: Any) -> None:
+        is_open = col(Rental.state) != RentalState.GONE
         async with self._database.transaction() as transaction:
-            change = update(Rental).where(col(Rental.reference) == reference, col(Rental.state) != RentalState.GONE)
+            change = update(Rental).where(col(Rental.reference) == reference, is_open, *conditions)
             await transaction.execute(change.values(**values))

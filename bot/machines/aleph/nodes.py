@@ -33,7 +33,7 @@ class Node:
 
 def candidates(listed: Sequence[dict[str, Any]], size: Size, *, avoid: Collection[str]) -> list[Node]:
     """The nodes that could take it, best first."""
-    found = [node for node in (_node(each, size) for each in listed) if node and node.hash not in avoid]
+    found = [node for node in (_usable(each, size) for each in listed) if node and node.hash not in avoid]
     return sorted(found, key=lambda node: (node.load, -node.score))
 
 
@@ -43,6 +43,13 @@ def spread(nodes: list[Node], *, choose: Callable[[Sequence[Node]], Node] = rand
         return []
     first = choose(nodes[:BEST])
     return [first, *(node for node in nodes if node is not first)]
+
+
+def _usable(listed: dict[str, Any], size: Size) -> Node | None:
+    try:
+        return _node(listed, size)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None  # one odd entry spoils nothing: any field may be missing or something else
 
 
 def _node(listed: dict[str, Any], size: Size) -> Node | None:

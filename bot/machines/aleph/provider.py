@@ -1,63 +1,34 @@
 """The provider `aleph`: order, wait, find, give back, without ever losing sight of what is paid for."""
 
-import asyncio
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-from bot.errors import MachineError, NoCapacity, NoCredit, NotReached
+from bot.errors import MachineError, NotReached
 from bot.log import line
+from bot.machines.aleph.endings import Endings, StillThere, Wipe
 from bot.machines.aleph.ledger import Ledger
-from bot.machines.aleph.network import ENDED, Address, InstanceStatus, Network, NetworkAway, Verdict
-from bot.machines.aleph.nodes import Node, Size, candidates, spread
-from bot.machines.aleph.wallet import Order, Wallet
+from bot.machines.aleph.network import Address, Network
+from bot.machines.aleph.orders import Ordered, Orders
+from bot.machines.aleph.patience import Patience
+from bot.machines.aleph.places import Lost, NotPlaced, Places
+from bot.machines.aleph.price import Burn
+from bot.machines.aleph.wallet import MADE_BY, Wallet
+from bot.machines.provider import MACHINE_ID, Place
 from bot.store.models import Rental, RentalState
+
+__all__ = ["AlephProvider", "Lost", "NotPlaced", "Ordered", "Patience", "StillThere"]
 
 log = logging.getLogger(__name__)
 
-CREDIT, ROOTFS = 6, 301
-"""Why the network rejects an instance (pyaleph message_status.py)."""
-DAY = 86_400
-CREDITS_PER_SECOND = 14_250 / 3600
-"""Of one compute unit; the network's own check is what counts, this one comes before anything is signed."""
-
-
-class NotPlaced(NotReached):
-    """The instance was taken, and no node runs it in time."""
-
-
-class StillThere(MachineError):
-    """The network has not yet confirmed that an instance is gone; it is asked again until it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: how long an order may take to be processed, placed, forgotten; how often we look.
-
-    `watch`: how long one whose fate is unknown is watched before we believe that it never came to be.
-    """
-
-    process: float = 300
-    place: float = 360
-    forget: float = 60
-    poll: float = 5
-    watch: float = DAY
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """What every instance of this deployment is."""
-
-    rootfs: str
-    ssh_key: str
-    size: Size = field(default_factory=Size)
-
 
 class AlephProvider:
-    """Rents instances with the wallet's credits."""
+    """Rents instances with the wallet's credits.
+
+    No node is ever told to start one: the scheduler dispatches what is paid by credit, and a second allocation of an
+    instance that boots stops it (aleph-vm #1081). One that is not placed in time is ordered anew elsewhere.
+    """
 
     name = "aleph"
 
@@ -71,14 +42,17 @@ class AlephProvider:
         channel: str,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.time,
+        wipe: Wipe | None = None,
     ) -> None:
+        """`wipe` removes what agents left on a machine, before it goes back to a stranger."""
         self._network = network
         self._ledger = ledger
         self._wallet = wallet
-        self._ordered = ordered
         self._channel = channel
-        self._patience = patience or Patience()
-        self._clock = clock
+        waits = patience or Patience()
+        self._orders = Orders(network, ledger, wallet, ordered, waits)
+        self._places = Places(network, ledger, wallet, waits)
+        self._endings = Endings(network, ledger, wallet, self._places, waits, wipe=wipe, clock=clock)
 
     async def rent(self, machine_id: str) -> None:
         """Have an instance of that name processed and paid.
@@ -86,172 +60,92 @@ class AlephProvider:
         `NoCredit`, `NoCapacity`: nothing was ordered. Whatever else goes wrong, the order is given up in the books and
         ended by `give_back`.
         """
-        rental = await self._ledger.current(machine_id) or await self._order(machine_id)
+        _check(machine_id)
+        rental = await self._ledger.current(machine_id)
+        if rental and rental.state is RentalState.PAID and await self._places.is_lost(rental):
+            log.error(line("instance taken away", machine=machine_id, hash=rental.reference))
+            await self._ledger.give_up(rental.reference, "")
+            rental = None
+        rental = rental or await self._orders.new(machine_id)
         if rental.state is RentalState.SIGNED:
-            await self._settle(rental)
+            await self._orders.settle(rental)
+
+    async def reach(self, machine_id: str) -> Place:
+        """Wait until it has an address, and have its HTTPS port forwarded."""
+        rental = await self._rented(machine_id)
+        await self._places.open_https(rental, await self._places.wait(rental))
+        return self._places.place(rental)
 
     async def address(self, machine_id: str) -> Address:
         """Where it is reached now; asked anew before each connection, since the port may change at any time."""
-        rental = await self._ledger.current(machine_id)
-        if rental is None or rental.state is not RentalState.PAID:
-            raise NotReached(f"{machine_id} is not rented")
-        try:
-            return await self._poll(lambda: self._look(rental), self._patience.place)
-        except TimeoutError as error:
-            await self._ledger.give_up(rental.reference, "not placed")
-            raise NotPlaced(f"{rental.node} did not start {rental.reference} in time") from error
+        return await self._places.wait(await self._rented(machine_id))
 
     async def give_back(self, machine_id: str) -> None:
-        """Forget every order of that name; `StillThere` until the network confirms each."""
+        """End every order of that name; `StillThere` until the network confirms each."""
+        _check(machine_id)
+        kept: MachineError | None = None
         for rental in await self._ledger.of(machine_id):
-            if rental.state is not RentalState.GONE:
-                await self._end(rental)
+            try:
+                await self._endings.end(rental)
+            except MachineError as error:
+                kept = error  # it keeps none of the others
+        if kept:
+            raise kept
 
     async def listed(self) -> list[str]:
         """Names of the instances that the network still knows as ours."""
-        found = await self._network.own_instances(self._wallet.address, self._channel)
-        names = {str((content.get("metadata") or {}).get("name", "")) for content in found.values()}
-        return sorted(names - {""})
+        names = {str(content["metadata"].get("name", "")) for content in (await self._made()).values()}
+        return sorted(name for name in names if MACHINE_ID.fullmatch(name))
+
+    async def strangers(self) -> list[str]:
+        """Hashes of instances that may cost money and are no machine.
+
+        Those that Baal made in our channel and no row knows: they belong to a row that is lost, or to another
+        deployment with the same wallet and channel. And those given up and not ended, while another order has taken
+        their place, so that nobody gives their machine back.
+        """
+        # The network first: what is ordered in between stands in the books by then.
+        found = await self._made()
+        known = await self._ledger.known()
+        given_up = {each for each, rental in known.items() if rental.state is RentalState.GIVEN_UP}
+        return sorted((found.keys() - known.keys()) | given_up)
+
+    async def forget_stranger(self, item_hash: str) -> None:
+        """End one of them; `StillThere` until the network confirms it."""
+        rental = (await self._ledger.known()).get(item_hash)
+        if rental:
+            await self._endings.end(rental)
+        else:
+            await self._endings.forget(item_hash, lambda: False)
+        log.info(line("stranger gone", hash=item_hash))
+
+    async def burn(self) -> Burn:
+        """What the wallet has and spends, whoever uses it."""
+        running = await self._network.own_instances(self._wallet.address)
+        costs = [await self._network.cost(item_hash) for item_hash in running]
+        return Burn(await self._network.balance(self._wallet.address), sum(costs))
 
     async def runway(self) -> float:
         """Hours that the balance lasts for what runs now; infinite if nothing does."""
-        running = await self._ledger.known()
-        paid = [rental for rental in running.values() if rental.state is not RentalState.SIGNED]
-        spent = sum([await self._network.cost(rental.reference) for rental in paid])
-        return await self._network.balance(self._wallet.address) / spent / 3600 if spent else float("inf")
+        return (await self.burn()).hours
 
-    # --- ordering
+    async def _made(self) -> dict[str, dict[str, Any]]:
+        """Instances of this deployment, as the network lists them: hash → content with metadata."""
+        found = await self._network.own_instances(self._wallet.address, self._channel)
+        return {each: content for each, content in found.items() if _is_ours(content)}
 
-    async def _order(self, machine_id: str) -> Rental:
-        """Choose a node, sign, and commit. Nothing is sent yet."""
-        await self._check_credit()
-        node = await self._choose()
-        message = await self._wallet.instance(
-            Order(machine_id, node.hash, self._ordered.rootfs, self._ordered.size, self._ordered.ssh_key)
-        )
-        rental = await self._ledger.commit(machine_id, message, node.hash, node.url)
-        log.info(line("instance ordered", machine=machine_id, hash=rental.reference, node=node.url))
+    async def _rented(self, machine_id: str) -> Rental:
+        rental = await self._ledger.current(machine_id)
+        if rental is None or rental.state is not RentalState.PAID:
+            raise NotReached(f"{machine_id} is not rented")
         return rental
 
-    async def _check_credit(self) -> None:
-        """The 24-hour rule: what runs and one more must be paid for a day (pyaleph check_balance)."""
-        size = self._ordered.size
-        units = max(size.vcpus, -(-size.memory // 2048))
-        count = len(await self._network.own_instances(self._wallet.address, self._channel)) + 1
-        required = round(count * units * CREDITS_PER_SECOND * DAY)
-        available = await self._network.balance(self._wallet.address)
-        if available < required:
-            raise NoCredit(required, available)
 
-    async def _choose(self) -> Node:
-        listed = await self._network.nodes()
-        found = candidates(listed, self._ordered.size, avoid=await self._ledger.avoided())
-        for node in spread(found):
-            if await self._answers(node):
-                return node
-        raise NoCapacity(f"none of {len(listed)} nodes can take an instance; {len(found)} looked as if they could")
-
-    async def _answers(self, node: Node) -> bool:
-        try:
-            await self._network.executions(node.url, seconds=5)
-        except NetworkAway:
-            return False
-        return True
-
-    async def _settle(self, rental: Rental) -> None:
-        """Send the order until the network says what becomes of it."""
-        await self._ledger.sending(rental.reference)
-        try:
-            verdict = await self._poll(lambda: self._send(rental), self._patience.process)
-        except TimeoutError as error:
-            await self._ledger.give_up(rental.reference, "not processed")
-            raise NotReached(f"the network did not process {rental.reference} in time") from error
-        if verdict.status is not InstanceStatus.PROCESSED:
-            await self._ledger.gone(rental.reference, reason="")
-            raise _refusal(verdict)
-        await self._ledger.paid(rental.reference)
-
-    async def _send(self, rental: Rental) -> Verdict | None:
-        """Ask what became of it, and send it if nobody knows; None while that is open."""
-        try:
-            verdict = await self._network.verdict(rental.reference)
-            if verdict.status is InstanceStatus.UNKNOWN:
-                verdict = await self._network.broadcast(json.loads(rental.order))
-        except NetworkAway as error:
-            log.warning(line("network away", hash=rental.reference, why=error))
-            return None
-        is_open = verdict.status in {InstanceStatus.UNKNOWN, InstanceStatus.PENDING}
-        return None if is_open else verdict
-
-    async def _look(self, rental: Rental) -> Address | None:
-        """On its node, or on the one that the scheduler has moved it to."""
-        for url in await self._nodes_of(rental):
-            try:
-                address = await self._network.address(url, rental.reference)
-            except NetworkAway:
-                continue
-            if address:
-                return address
-        return None
-
-    async def _nodes_of(self, rental: Rental) -> list[str]:
-        try:
-            placed = await self._network.placed_on(rental.reference)
-        except NetworkAway:
-            placed = None
-        return [placed] if placed else [rental.node_url]
-
-    # --- giving back
-
-    async def _end(self, rental: Rental) -> None:
-        if rental.sent_at is None:
-            await self._ledger.gone(rental.reference)
-            return
-        if rental.state is not RentalState.GIVEN_UP:
-            await self._ledger.give_up(rental.reference, "")
-        await self._erase(rental)
-        try:
-            await self._poll(lambda: self._forget(rental), self._patience.forget)
-        except TimeoutError as error:
-            raise StillThere(f"{rental.reference} is not forgotten yet") from error
-        await self._ledger.gone(rental.reference)
-        log.info(line("instance gone", machine=rental.machine_id, hash=rental.reference))
-
-    async def _erase(self, rental: Rental) -> None:
-        """Best effort: it ends the machine at once, where forgetting takes minutes."""
-        for url in await self._nodes_of(rental):
-            if not await self._wallet.erase(url, rental.reference):
-                log.warning(line("instance not erased", hash=rental.reference, node=url))
-
-    async def _forget(self, rental: Rental) -> bool | None:
-        """Whether the network has confirmed that it is gone; None while it has not."""
-        try:
-            verdict = await self._network.verdict(rental.reference)
-            if verdict.status in ENDED:
-                return True
-            if verdict.status is InstanceStatus.UNKNOWN and self._is_lost(rental):
-                return True
-            if verdict.status in {InstanceStatus.PROCESSED, InstanceStatus.REMOVING}:
-                await self._network.broadcast(await self._wallet.forget(rental.reference, "given back"))
-        except NetworkAway as error:
-            log.warning(line("network away", hash=rental.reference, why=error))
-        return None
-
-    def _is_lost(self, rental: Rental) -> bool:
-        """Sent so long ago, and unknown: it will not come any more. Until then a late one would be paid for."""
-        return rental.sent_at is not None and self._clock() > rental.sent_at + self._patience.watch
-
-    async def _poll[T](self, look: Callable[[], Awaitable[T | None]], seconds: float) -> T:
-        async with asyncio.timeout(seconds):
-            while (found := await look()) is None:  # noqa: ASYNC110  a fact of the network
-                await asyncio.sleep(self._patience.poll)
-        return found
+def _is_ours(content: dict[str, Any]) -> bool:
+    """Others may use the same wallet and channel: Baal before it was this one, or a person."""
+    return (content.get("metadata") or {}).get("made_by") == MADE_BY
 
 
-def _refusal(verdict: Verdict) -> MachineError:
-    error: Any = next(iter((verdict.details or {}).get("errors", [])), {})
-    if verdict.error_code == CREDIT and isinstance(error, dict):
-        return NoCredit(round(float(error.get("required_credits", 0))), round(float(error.get("account_credits", 0))))
-    if verdict.error_code == ROOTFS:
-        return NoCapacity(f"the network does not know the root file system {error}: set ALEPH_ROOTFS")
-    return NoCapacity(f"the network refused the instance: {verdict.status}, code {verdict.error_code}, {error}")
+def _check(machine_id: str) -> None:
+    if not MACHINE_ID.fullmatch(machine_id):
+        raise MachineError(f"not a machine id: {machine_id!r}")

@@ -3,63 +3,17 @@
 import asyncio
 import json
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
 from bot.errors import BadSettings, NoCapacity, NoCredit, NotReached
-from bot.machines.aleph.ledger import Ledger
-from bot.machines.aleph.network import Addresses, Network
-from bot.machines.aleph.provider import AlephProvider, NotPlaced, Ordered, Patience, StillThere
-from bot.machines.aleph.wallet import Wallet
-from bot.store.database import Database
+from bot.machines.aleph.nodes import Size
+from bot.machines.aleph.provider import NotPlaced, Patience, StillThere
+from bot.machines.aleph.wallet import Order, Wallet
 from bot.store.models import Rental, RentalState
-from tests.fakes.aleph import AlephDouble
+from tests.bot.machines.aleph.parts import CHANNEL, KEY, MACHINE
+from tests.fakes import aleph_rules
 from tests.fakes.aleph_world import ROOTFS, Status
-
-KEY = SecretStr("0x" + "01" * 32)
-CHANNEL = "BAAL-test"
-MACHINE = "m-0123456789abcdef"
-QUICK = Patience(process=1, place=1, forget=1, poll=0.01, watch=0.5)
-
-
-@pytest.fixture(autouse=True)
-def no_home(monkeypatch, tmp_path):
-    """The SDK reads configuration from the home folder."""
-    monkeypatch.setenv("ALEPH_CONFIG_HOME", str(tmp_path))
-
-
-@pytest.fixture
-async def aleph():
-    async with AlephDouble(nodes=3) as double:
-        double.world.credit(Wallet(KEY, CHANNEL).address, 2_000_000)
-        yield double
-
-
-@pytest.fixture
-async def ledger(tmp_path):
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/baal.sqlite")
-    await database.open()
-    yield Ledger(database)
-    await database.close()
-
-
-@pytest.fixture
-async def make(aleph, ledger):
-    async with httpx.AsyncClient() as http:
-
-        def made(patience: Patience = QUICK) -> AlephProvider:
-            addresses = Addresses(aleph.url, f"{aleph.url}/crns.json", aleph.url, aleph.url)
-            network = Network(addresses, http)
-            ordered = Ordered(rootfs=ROOTFS["debian12"], ssh_key="ssh-ed25519 AAAA")
-            return AlephProvider(network, ledger, Wallet(KEY, CHANNEL), ordered, channel=CHANNEL, patience=patience)
-
-        yield made
-
-
-@pytest.fixture
-def provider(make):
-    return make()
 
 
 async def test_a_machine_is_rented_found_and_given_back(aleph, ledger, provider):
@@ -104,7 +58,7 @@ async def test_without_credit_for_a_day_nothing_is_signed(aleph, ledger, provide
 
 
 async def test_the_networks_own_refusal_for_credit_says_how_much(aleph, ledger, provider, monkeypatch):
-    monkeypatch.setattr(provider, "_check_credit", lambda: asyncio.sleep(0))
+    monkeypatch.setattr(provider._orders, "_check_credit", lambda _: asyncio.sleep(0))
     aleph.world.deposits.clear()
     with pytest.raises(NoCredit) as refused:
         await provider.rent(MACHINE)
@@ -134,7 +88,7 @@ async def test_however_an_order_ends_it_is_one_instance_or_none_in_the_end(aleph
 
 async def test_after_a_crash_before_sending_the_same_bytes_are_sent(aleph, ledger, make, monkeypatch):
     first = make()
-    monkeypatch.setattr(first, "_settle", _crash)
+    monkeypatch.setattr(first._orders, "settle", _crash)
     with pytest.raises(RuntimeError):
         await first.rent(MACHINE)
     order = (await ledger.current(MACHINE)).order
@@ -145,7 +99,7 @@ async def test_after_a_crash_before_sending_the_same_bytes_are_sent(aleph, ledge
 
 async def test_after_a_crash_before_sending_nothing_has_to_be_forgotten(aleph, ledger, make, monkeypatch):
     first = make()
-    monkeypatch.setattr(first, "_settle", _crash)
+    monkeypatch.setattr(first._orders, "settle", _crash)
     with pytest.raises(RuntimeError):
         await first.rent(MACHINE)
     await make().give_back(MACHINE)
@@ -208,7 +162,7 @@ async def test_nodes_that_are_down_old_full_or_want_terms_are_not_asked(aleph, l
     await provider.rent(MACHINE)
     assert (await ledger.current(MACHINE)).node == good.hash
     good.terms = "a" * 64
-    with pytest.raises(NoCapacity, match="none of 3 nodes"):
+    with pytest.raises(NoCapacity, match="none of 3 nodes takes"):
         await provider.rent("m-1111111111111111")
 
 
@@ -230,6 +184,42 @@ async def test_while_the_network_is_away_a_machine_stays_in_the_books(aleph, led
     aleph.world.faults.messages_fail = False
     await provider.give_back(MACHINE)
     assert aleph.world.running() == []
+
+
+async def test_an_instance_that_no_row_knows_is_a_stranger_and_can_be_ended(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    stranger = await _made_elsewhere(aleph, "m-2222222222222222")
+    assert await provider.strangers() == [stranger]
+
+    await provider.forget_stranger(stranger)
+    await provider.forget_stranger(stranger)
+    assert await provider.strangers() == []
+    assert [entry.hash for entry in aleph.world.running()] == [(await ledger.current(MACHINE)).reference]
+
+
+async def test_what_others_make_with_the_same_wallet_is_no_stranger(aleph, provider):
+    await _made_elsewhere(aleph, "m-2222222222222222", channel="OTHER")
+    (entry,) = aleph.world.running()
+    entry.message["channel"] = CHANNEL
+    del entry.content["metadata"]["made_by"]
+    assert await provider.strangers() == []
+
+
+async def test_a_stranger_is_reported_until_the_network_has_confirmed_its_end(aleph, provider):
+    stranger = await _made_elsewhere(aleph, "m-2222222222222222")
+    aleph.world.faults.messages_fail = True
+    with pytest.raises(StillThere):
+        await provider.forget_stranger(stranger)
+    assert await provider.strangers() == [stranger]
+
+
+async def _made_elsewhere(aleph, name, channel=CHANNEL):
+    node = next(iter(aleph.world.nodes.values()))
+    message = await Wallet(KEY, channel).instance(
+        Order(name, node.hash, ROOTFS["debian12"], Size(), "ssh-ed25519 AAAA")
+    )
+    aleph_rules.take(aleph.world, message)
+    return message["item_hash"]
 
 
 @pytest.mark.parametrize("key", ["", "0x12", "not hex", "00" * 32])
