@@ -1,15 +1,12 @@
 """Machines that are folders on this host: for laptops, the demo and fast tests."""
 
 import asyncio
-import re
 import shutil
 from pathlib import Path
 
 from bot.errors import MachineError, NotReached
 from bot.machines.engine import Engine
-from bot.machines.provider import Place
-
-MACHINE_ID = re.compile(r"m-[0-9a-f]{16}")
+from bot.machines.provider import MACHINE_ID, Place
 
 
 class LocalProvider:

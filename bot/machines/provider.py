@@ -1,11 +1,15 @@
 """The port that rents machines."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bot.errors import MachineError
+
 HTTPS_PORT = 443
 ZONE = "baal"
+MACHINE_ID = re.compile(r"m-[0-9a-f]{16}")
 
 
 def certificate_name(machine_id: str) -> str:
@@ -15,11 +19,15 @@ def certificate_name(machine_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a machine's sshd listens now, and the host key that it had at the first contact, if there was one."""
+    """Where a machine's sshd listens now, and the host key that it had at the first contact, if there was one.
+
+    `user` if it is not the one that all machines have.
+    """
 
     host: str
     port: int
     host_key: str | None = None
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,13 @@ class Place:
     machine_id: str
     path: str = ""
     remote: Remote | None = None
+
+
+def remote_of(place: Place) -> Remote:
+    """How to reach it; `MachineError` if it is this host."""
+    if place.remote is None:
+        raise MachineError(f"{place.machine_id} is on this host, where nothing is reached by SSH")
+    return place.remote
 
 
 class Provider(Protocol):
