@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -40,8 +41,10 @@ from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
-from bot.settings import EngineName, Settings, encryption_keys
+from bot.machines.provider import Provider
+from bot.settings import EngineName, ProviderName, Settings, TlsName, encryption_keys
 from bot.store.database import Database
+from bot.store.keepsakes import Keepsakes
 from bot.store.owner import sole_bot
 from bot.store.vault import Vault
 from bot.telegram.application import Front, Updates, make_bot
@@ -55,6 +58,9 @@ from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import load_texts
+
+if TYPE_CHECKING:
+    from bot.machines.docker import Elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +133,12 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     limiter, texts = Limiter(), load_texts()
     bot, books = make_bot(settings, limiter), Books(database)
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
-    engine = make_engine(settings)
+    engine = await make_engine(settings, Keepsakes(database, vault))
     stack.push_async_callback(engine.close)
-    fleet = make_fleet(settings, people, engine=engine, books=books, client=client, notifier=notifier)
+    provider = make_provider(settings, database, engine)
+    fleet = make_fleet(
+        settings, people, provider=provider, engine=engine, books=books, client=client, notifier=notifier
+    )
     alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
     incoming = Files(database, route, TelegramFiles(bot))
@@ -213,20 +222,69 @@ def make_people(settings: Settings, database: Database, vault: Vault, http: http
     return People(Users(database, vault), Chats(database), agents, limits, libertai, tools)
 
 
-def make_engine(settings: Settings) -> Engine:
+async def make_engine(settings: Settings, keepsakes: Keepsakes) -> Engine:
     """What runs agents on machines."""
+    is_here = settings.provider is ProviderName.LOCAL
     if settings.engine is EngineName.PROCESS:
+        if not is_here:
+            raise BadSettings(f"PROVIDER={settings.provider} runs agents in containers: set ENGINE=docker")
         return ProcessEngine(unconfined_tools=settings.agent_unconfined_tools)
     # Here, because with the process engine nobody needs it: 0.3 s and 23 MB.
     from bot.machines.docker import DockerEngine  # noqa: PLC0415
+    from bot.machines.images import Account  # noqa: PLC0415
 
-    return DockerEngine(settings.docker_host, settings.docker_network)
+    account = Account(settings.registry_user, settings.registry_password)
+    elsewhere = None if is_here else await make_elsewhere(settings, keepsakes)
+    return DockerEngine(settings.docker_host, settings.docker_network, account=account, elsewhere=elsewhere)
+
+
+async def make_elsewhere(settings: Settings, keepsakes: Keepsakes) -> "Elsewhere":
+    """What the engine needs for machines that are not this host."""
+    from bot.machines.bootstrap import bootstrap  # noqa: PLC0415
+    from bot.machines.certs import Authority  # noqa: PLC0415
+    from bot.machines.docker import Elsewhere  # noqa: PLC0415
+    from bot.machines.exposure import Trust  # noqa: PLC0415
+    from bot.machines.keys import open_ssh  # noqa: PLC0415
+
+    ssh = await open_ssh(settings.ssh_key_file, keepsakes)
+    if settings.provider is ProviderName.HOSTS:
+        log.info("each server of SSH_HOSTS needs this line in its ~/.ssh/authorized_keys: %s", ssh.public_key)
+    is_own = settings.agent_tls is TlsName.FILES
+    return Elsewhere(ssh, bootstrap, Trust(await Authority.open(keepsakes) if is_own else None))
+
+
+def make_provider(settings: Settings, database: Database, engine: Engine) -> Provider:
+    """Where machines come from."""
+    match settings.provider:
+        case ProviderName.LOCAL:
+            return LocalProvider(settings.data_dir / "machines", engine)
+        case ProviderName.HOSTS:
+            return make_hosts(settings, database, engine)
+        case ProviderName.ALEPH:
+            raise BadSettings("PROVIDER=aleph cannot be used yet: set PROVIDER=local or PROVIDER=hosts")
+
+
+def make_hosts(settings: Settings, database: Database, engine: Engine) -> Provider:
+    """Own servers."""
+    from bot.machines.berths import Berths  # noqa: PLC0415
+    from bot.machines.hosts import HostsProvider, read_servers  # noqa: PLC0415
+
+    servers = read_servers(settings.ssh_hosts)
+    if not servers:
+        raise BadSettings("SSH_HOSTS is empty: PROVIDER=hosts needs your servers, user@host:port separated by commas")
+    if settings.agent_tls is TlsName.ACME:
+        raise BadSettings(
+            "AGENT_TLS=acme: a public authority asks at port 443, which several agents of one server cannot share; "
+            "set AGENT_TLS=files"
+        )
+    return HostsProvider(servers, Berths(database), engine)
 
 
 def make_fleet(
     settings: Settings,
     people: People,
     *,
+    provider: Provider,
     engine: Engine,
     books: Books,
     client: AgentClient,
@@ -238,7 +296,7 @@ def make_fleet(
         agents=people.agents,
         users=people.users,
         chats=people.chats,
-        provider=LocalProvider(settings.data_dir / "machines", engine),
+        provider=provider,
         engine=engine,
         client=client,
         libertai=people.libertai,

@@ -133,9 +133,12 @@ class Elsewhere:
         self.host_key: str | None = None
 
     @property
+    def remote(self) -> Remote:
+        return Remote(target=self._target, pin=self._pin, urls=self._urls, port=self.port)
+
+    @property
     def place(self) -> Place:
-        remote = Remote(target=self._target, pin=self._pin, urls=self._urls, port=self.port)
-        return Place(self.machine_id, remote=remote)
+        return Place(self.machine_id, remote=self.remote)
 
     async def _target(self) -> Target:
         return Target("127.0.0.1", self.sshd.port, self.host_key)
