@@ -197,10 +197,16 @@ def _start(client: docker.DockerClient, place: Place, spec: Spec, exposure: Expo
             # Somebody else took the port in between.
             is_taken = any(words in str(error) for words in PORT_TAKEN)
             if not (is_taken and exposure.may_move and attempts_left):
-                raise NotStarted(f"the container does not start: {error.explanation}") from error
+                raise NotStarted(_reason(error, place, is_taken=is_taken)) from error
             before = None
         else:
             return
+
+
+def _reason(error: APIError, place: Place, *, is_taken: bool) -> str:
+    if is_taken and place.remote:
+        return f"port {place.remote.port} of the machine is taken by something else: end that"
+    return f"the container does not start: {error.explanation}"
 
 
 def _options(name: str, spec: Spec, place: Place, image: Image, exposure: Exposure) -> dict[str, Any]:

@@ -78,8 +78,12 @@ class Shell:
         """The machine's Docker daemon as a socket here, for this user only; its DOCKER_HOST."""
         with tempfile.TemporaryDirectory(prefix="baal-") as folder:
             path = f"{folder}/docker.sock"  # in a folder that only this user may enter (mkdtemp)
-            async with await self._connection.forward_local_path(path, DOCKER_SOCKET):
+            listener = await self._connection.forward_local_path(path, DOCKER_SOCKET)
+            try:
                 yield f"unix://{path}"
+            finally:
+                # Not waited for: that would be until each call through it has ended; they end with the connection.
+                listener.close()
 
     async def offer(self, port: int) -> asyncssh.SSHListener:
         """Let the machine reach a port of our loopback as its own, until that is closed: a registry beside the bot.

@@ -20,7 +20,7 @@ from bot.machines.provider import Place
 from bot.machines.ssh import NotOffered, Ssh
 from scripts.image.registry import PROGRAM, is_installed, loopback_registry
 from tests.needs import IN_CI
-from tests.sshd import KEY, OFFERED, Elsewhere, running_sshd
+from tests.sshd import KEY, OFFERED, Elsewhere, free_port, running_sshd
 
 HERE = Place("m-0123456789abcdef")
 USER, PASSWORD = "puller", "pull-secret-4411"
@@ -193,6 +193,18 @@ async def test_a_port_that_the_machine_never_takes_is_said_with_what_to_do(relea
         await other.offer(loopback_port(name))
         with pytest.raises(NotStarted, match="push the image to a registry it can reach itself"):
             await Images(ACCOUNT).have(far, name)
+
+
+@pytest.mark.image
+async def test_a_connection_that_breaks_during_a_pull_is_said(tmp_path):
+    slow = SlowDaemon(beats=2, pause=0.5)
+    async with slow.serving(tmp_path) as host, running_sshd(host.removeprefix("unix://")) as sshd, session(sshd) as far:
+        pulling = asyncio.create_task(Images().have(far, f"127.0.0.1:{free_port()}/agent:1"))
+        while not any("/images/create" in request for request in slow.asked):
+            await asyncio.sleep(0.01)
+        sshd.cut()
+        with pytest.raises(MachineError, match="the connection broke"):
+            await asyncio.wait_for(pulling, 5)
 
 
 @pytest.mark.image
