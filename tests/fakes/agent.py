@@ -173,6 +173,9 @@ class AgentDoubleEngine:
     def __init__(self, agent: AgentDouble) -> None:
         self._agent = agent
 
+    async def prepare(self, _place: Place) -> None:
+        pass
+
     async def run(self, _place: Place, spec: Spec) -> str:
         self._agent.spec = spec
         return self._agent.url
