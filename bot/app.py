@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
@@ -40,10 +39,9 @@ from bot.fleet.runway import Paid, Runway
 from bot.health import Health
 from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
-from bot.machines.local import LocalProvider
-from bot.machines.process import ProcessEngine
+from bot.machines.opening import open_authority, open_engine, open_provider
 from bot.machines.provider import Provider
-from bot.settings import EngineName, ProviderName, Settings, TlsName, encryption_keys
+from bot.settings import Settings, encryption_keys
 from bot.store.database import Database
 from bot.store.keepsakes import Keepsakes
 from bot.store.owner import sole_bot
@@ -59,9 +57,6 @@ from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import load_texts
-
-if TYPE_CHECKING:
-    from bot.machines.certs import Authority
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +122,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     await database.open()
     tls = ssl.create_default_context()
     http = await stack.enter_async_context(httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=tls))
-    authority = await open_authority(settings, Keepsakes(database, vault))
+    keepsakes = Keepsakes(database, vault)
+    authority = await open_authority(settings, keepsakes)
     client = AgentClient(authority.context() if authority else tls)
     stack.push_async_callback(client.close)
 
@@ -135,9 +131,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     limiter, texts = Limiter(), load_texts()
     bot, books = make_bot(settings, limiter), Books(database)
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
-    engine = make_engine(settings)
+    engine = await open_engine(settings, keepsakes, authority)
     stack.push_async_callback(engine.close)
-    provider = await make_provider(settings, database, engine, Keepsakes(database, vault), http)
+    provider = await open_provider(settings, database, engine, keepsakes, http)
     if isinstance(provider, Paid):
         await stack.enter_async_context(Runway(provider.burn).watched())
     fleet = make_fleet(
@@ -224,49 +220,6 @@ def make_people(settings: Settings, database: Database, vault: Vault, http: http
     is_default = settings.thinks_at_libertai if settings.agent_tools is None else settings.agent_tools
     tools = ToolPolicy(libertai, is_allowed=settings.agent_tools is not False, is_default=is_default)
     return People(Users(database, vault), Chats(database), agents, limits, libertai, tools)
-
-
-async def open_authority(settings: Settings, keepsakes: Keepsakes) -> "Authority | None":
-    """Who vouches for agents on other machines; None: public authorities do, or nobody has to."""
-    if settings.provider is ProviderName.LOCAL or settings.agent_tls is not TlsName.FILES:
-        return None
-    # Here, because agents on this host need none: 60 ms.
-    from bot.machines.certs import Authority  # noqa: PLC0415
-
-    return await Authority.open(keepsakes)
-
-
-def make_engine(settings: Settings) -> Engine:
-    """What runs agents on machines."""
-    if settings.engine is EngineName.PROCESS:
-        return ProcessEngine(unconfined_tools=settings.agent_unconfined_tools)
-    # Here, because with the process engine nobody needs it: 0.3 s and 23 MB.
-    from bot.machines.docker import DockerEngine  # noqa: PLC0415
-
-    return DockerEngine(settings.docker_host, settings.docker_network)
-
-
-async def make_provider(
-    settings: Settings, database: Database, engine: Engine, keepsakes: Keepsakes, http: httpx.AsyncClient
-) -> Provider:
-    """Where machines come from."""
-    if settings.provider is ProviderName.ALEPH:
-        return await make_aleph(settings, database, engine, keepsakes, http)
-    return LocalProvider(settings.data_dir / "machines", engine)
-
-
-async def make_aleph(
-    settings: Settings, database: Database, engine: Engine, keepsakes: Keepsakes, http: httpx.AsyncClient
-) -> Provider:
-    """Rented ones."""
-    if settings.engine is not EngineName.DOCKER:
-        raise BadSettings("PROVIDER=aleph needs ENGINE=docker: agents on other machines run in containers")
-    # Here, because with other providers nobody needs them: 1 s and 30 MB.
-    from bot.machines.aleph.opening import open_aleph  # noqa: PLC0415
-    from bot.machines.keys import open_ssh  # noqa: PLC0415
-
-    ssh = await open_ssh(settings.ssh_key_file, keepsakes)
-    return await open_aleph(settings, database, http, public_key=ssh.public_key, wipe=engine.wipe)
 
 
 def make_fleet(

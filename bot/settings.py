@@ -2,10 +2,8 @@
 
 import re
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -181,12 +179,10 @@ class Settings(BaseSettings):
         if self.provider is ProviderName.LOCAL:
             raise ValueError("AGENT_TLS=acme needs machines with public names; with PROVIDER=local write files")
         if self.provider is ProviderName.HOSTS:
-            nameless = [host for host in map(_host, self.ssh_hosts) if not _may_be_public(host)]
-            if nameless:
-                raise ValueError(
-                    f"AGENT_TLS=acme needs servers with public names; write names instead of {', '.join(nameless)} "
-                    "in SSH_HOSTS, or AGENT_TLS=files"
-                )
+            raise ValueError(
+                "AGENT_TLS=acme: a public authority asks at port 443, which several agents of one server cannot "
+                "share; write files"
+            )
 
     @property
     def inference_url(self) -> str:
@@ -228,22 +224,6 @@ def _database_url(text: str) -> str:
         # Its password would be cut at the @, and the rest taken, and shown, as the host.
         raise ValueError("has an @ too many; write it as %40 in user and password, / as %2F, : as %3A")
     return url.set(drivername=driver).render_as_string(hide_password=False)
-
-
-def _host(server: str) -> str:
-    """Of `user@host:port`; of what is none, all of it."""
-    try:
-        return urlsplit(f"ssh://{server}").hostname or server
-    except ValueError:
-        return server
-
-
-def _may_be_public(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return "." in host.strip(".")
-    return False
 
 
 def encryption_keys(value: SecretStr) -> list[str]:

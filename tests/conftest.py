@@ -18,6 +18,7 @@ ON_EACH_DATABASE = (
     "bot/accounts/test_accounts.py",
     "bot/chat/",
     "bot/fleet/",
+    "bot/machines/test_hosts.py",
     "bot/telegram/test_inbox.py",
 )
 """What keeps rows; the rest is tested on SQLite alone."""

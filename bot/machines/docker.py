@@ -1,142 +1,162 @@
-"""Run an agent as a container, by Docker's own SDK: on this host's daemon, or on one behind a forwarded socket.
-
-The SDK blocks, so every call is in a thread; also its constructor asks the daemon something.
-"""
+"""Run an agent as a container, by Docker's own SDK: on this host's daemon, or on a machine's through SSH."""
 
 import asyncio
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import docker
-import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.models.images import Image
 
-from bot.errors import MachineError, NotStarted
-from bot.machines import health
-from bot.machines.container import FINGERPRINT, MACHINE, PORT, STOP_SECONDS, confinement, volumes
+from bot.errors import NotStarted
+from bot.machines.container import FINGERPRINT, MACHINE, STOP_SECONDS, confinement, volumes
+from bot.machines.daemon import LOCAL, ForwardedDaemon, LocalDaemon, NoDocker, Session
 from bot.machines.engine import Inspection, RunState, Spec
+from bot.machines.exposure import Exposure, Https, Plain, Trust
+from bot.machines.images import Account, Images
 from bot.machines.provider import Place
+from bot.machines.shred import shred
+from bot.machines.ssh import Shell, Ssh
 
-LOCAL = "unix:///var/run/docker.sock"
-START_SECONDS = 60.0
+BOOT_SECONDS = 360.0
 POLL_SECONDS = 0.05
-CALL_SECONDS = 60
+REMOTE_POLL_SECONDS = 0.3
 MAX_VARIABLE_BYTES = 131_071
 """Of `NAME=value`: Linux starts no program with a longer one (MAX_ARG_STRLEN)."""
 PORT_ATTEMPTS = 5
+PORT_TAKEN = ("address already in use", "already allocated")
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What machines that are not this host need: the key that opens them, what makes them ready, certificates."""
+
+    ssh: Ssh
+    bootstrap: Callable[[Shell], Awaitable[None]]
+    trust: Trust
+    daemon: ForwardedDaemon = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "daemon", ForwardedDaemon(self.ssh))
 
 
 class DockerEngine:
     """One container per machine, found again by its name."""
 
-    def __init__(self, host: str = LOCAL, network: str = "") -> None:
-        """`host` as in DOCKER_HOST. With a `network`, agents join it and answer by name; else on a port of loopback."""
-        self._host = host
-        self._network = network
-        self._client: docker.DockerClient | None = None
-        self._connecting = threading.Lock()
+    def __init__(
+        self,
+        host: str = LOCAL,
+        network: str = "",
+        *,
+        account: Account | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """`host` as in DOCKER_HOST. With a `network`, agents join it and answer by name; else on a port of loopback.
+
+        `account` is for the registry of releases; `elsewhere` is for places that are not this host.
+        """
+        self._local = LocalDaemon(host)
+        self._plain = Plain(network)
+        self._images = Images(account)
+        self._elsewhere = elsewhere
 
     async def prepare(self, place: Place) -> None:
-        """Nothing is needed here."""
+        """A machine elsewhere: wait until it has booted, and put Docker on it. Here nothing is needed."""
+        if place.remote is None:
+            return
+        remote, elsewhere = place.remote, self._away(place)
+        await elsewhere.ssh.wait(remote.target, remote.pin, seconds=BOOT_SECONDS)
+        async with elsewhere.ssh.shell(remote.target, remote.pin) as shell:
+            await elsewhere.bootstrap(shell)
 
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
-        now = await self.inspect(place)
-        if now.state is RunState.RUNNING and now.fingerprint == spec.fingerprint() and await health.answers(now.url):
-            return str(now.url)
-        _check(spec)
-        await self._call(lambda client: _start(client, _name(place), spec, place, self._network))
-        return await self._wait_healthy(place)
+        name, exposure = _name(place), await self._exposure(place)
+        async with self._session(place) as docker:
+            now = await docker.call(lambda client: _find(client, name))
+            if now and _is_as_wanted(now, spec, exposure) and (url := await exposure.answering(now)):
+                return url
+            _check(spec)
+            image = await self._images.have(docker, spec.release)
+            await docker.call(lambda client: _start(client, place, spec, exposure, image))
+            url = await self._wait_healthy(docker, place, exposure)
+            if place.remote:
+                await self._images.forget_older(docker, spec.release, image)
+            return url
 
     async def inspect(self, place: Place) -> Inspection:
         """Ask the daemon."""
-        return await self._call(lambda client: self._inspection(_find(client, _name(place))))
-
-    async def logs(self, place: Place, lines: int = 50) -> str:
-        """The end of what the container wrote."""
-        return await self._call(lambda client: _log(_find(client, _name(place)), lines))
-
-    async def remove(self, place: Place) -> None:
-        """SIGTERM, and SIGKILL after 30 s; then the container goes and its volumes stay."""
-        await self._call(lambda client: _remove(client, _name(place)))
-
-    async def wipe(self, place: Place) -> None:
-        """Remove it and its volumes."""
-        await self.remove(place)
-        await self._call(lambda client: _remove_volumes(client, _name(place)))
-
-    async def close(self) -> None:
-        """Let go of the connections to the daemon. What runs goes on."""
-        if self._client is not None:
-            await asyncio.to_thread(self._client.close)
-            self._client = None
-
-    async def _wait_healthy(self, place: Place) -> str:
         try:
-            async with asyncio.timeout(START_SECONDS):
-                while True:
-                    now = await self.inspect(place)
-                    if await health.answers(now.url):
-                        return str(now.url)
-                    await self._call(lambda client: _refuse_if_dead(_find(client, _name(place))))
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError as error:
-            raise NotStarted(f"no answer in {START_SECONDS:.0f} s", log=await self.logs(place)) from error
-
-    def _inspection(self, container: Container | None) -> Inspection:
+            async with self._session(place) as docker:
+                container = await docker.call(lambda client: _find(client, _name(place)))
+        except NoDocker:
+            return Inspection(RunState.ABSENT)
         if container is None:
             return Inspection(RunState.ABSENT)
         state = RunState.RUNNING if container.status == "running" else RunState.STOPPED
-        return Inspection(state, fingerprint=container.labels.get(FINGERPRINT), url=self._url(container))
+        url = await (await self._exposure(place)).url(container)
+        return Inspection(state, fingerprint=container.labels.get(FINGERPRINT), url=url)
 
-    def _url(self, container: Container) -> str | None:
-        if self._network:
-            return f"http://{container.name}"
-        published = container.attrs["HostConfig"]["PortBindings"] or {}
-        return next((f"http://127.0.0.1:{place[0]['HostPort']}" for place in published.values()), None)
+    async def logs(self, place: Place, lines: int = 50) -> str:
+        """The end of what the container wrote."""
+        try:
+            async with self._session(place) as docker:
+                return await docker.call(lambda client: _log(_find(client, _name(place)), lines))
+        except NoDocker:
+            return ""
 
-    async def _call[T](self, work: Callable[[docker.DockerClient], T]) -> T:
-        return await asyncio.to_thread(self._work, work)
+    async def remove(self, place: Place) -> None:
+        """SIGTERM, and SIGKILL after 30 s; then the container goes and its volumes stay."""
+        try:
+            async with self._session(place) as docker:
+                await docker.call(lambda client: _remove(client, _name(place)))
+        except NoDocker:
+            return  # then it never was there
 
-    def _work[T](self, work: Callable[[docker.DockerClient], T]) -> T:
-        with _facts(self._host):
-            with self._connecting:
-                client = self._client = self._client or self._connect()
-            return work(client)
+    async def wipe(self, place: Place) -> None:
+        """Remove it and its volumes; on a machine elsewhere, what was in them is overwritten first."""
+        name = _name(place)
+        try:
+            async with self._session(place) as docker:
+                await shred(docker, name)
+                await docker.call(lambda client: _remove(client, name))
+                await docker.call(lambda client: _remove_volumes(client, name))
+        except NoDocker:
+            return
 
-    def _connect(self) -> docker.DockerClient:
-        _knock(self._host)
-        return docker.DockerClient(base_url=self._host, timeout=CALL_SECONDS, max_pool_size=64)
+    async def close(self) -> None:
+        """Let go of the connections to the daemon. What runs goes on."""
+        await self._local.close()
 
+    def _away(self, place: Place) -> Elsewhere:
+        if self._elsewhere is None:
+            raise NotStarted(f"{place.machine_id} is elsewhere, and this engine was given no key for it")
+        return self._elsewhere
 
-@contextmanager
-def _facts(host: str) -> Iterator[None]:
-    """Turn the library's errors into ours."""
-    try:
-        yield
-    except APIError as error:
-        raise MachineError(f"Docker refused: {error.explanation}") from error
-    except (DockerException, requests.RequestException, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise MachineError(
-            f"Docker at {host} does not answer ({reason}). "
-            "Is it running, is DOCKER_HOST right, and may this user open it?"
-        ) from error
+    def _session(self, place: Place) -> AbstractAsyncContextManager[Session]:
+        daemon = self._away(place).daemon if place.remote else self._local
+        return daemon.session(place)
 
+    async def _exposure(self, place: Place) -> Exposure:
+        return await Https.of(place, self._away(place).trust) if place.remote else self._plain
 
-def _knock(host: str) -> None:
-    """Say in a few words that a socket is not there or shut; the SDK takes several lines, and leaves it open."""
-    scheme, _, path = host.partition("://")
-    if scheme == "unix":
-        with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(CALL_SECONDS)
-            door.connect(path)
+    async def _wait_healthy(self, docker: Session, place: Place, exposure: Exposure) -> str:
+        name, seconds = _name(place), exposure.start_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    container = await docker.call(lambda client: _find(client, name))
+                    if container and (url := await exposure.answering(container)):
+                        return url
+                    await docker.call(lambda client: _refuse_if_dead(_find(client, name)))
+                    await asyncio.sleep(REMOTE_POLL_SECONDS if place.remote else POLL_SECONDS)
+        except TimeoutError as error:
+            log = await docker.call(lambda client: _log(_find(client, name), 50))
+            raise NotStarted(f"no answer in {seconds:.0f} s", log=log) from error
 
 
 def _name(place: Place) -> str:
@@ -158,78 +178,48 @@ def _find(client: docker.DockerClient, name: str) -> Container | None:
         return None
 
 
-def _start(client: docker.DockerClient, name: str, spec: Spec, place: Place, network: str) -> None:
-    image = _image(client, spec.release)
-    port = _last_port(_find(client, name))
-    for attempt in range(PORT_ATTEMPTS):
+def _is_as_wanted(container: Container, spec: Spec, exposure: Exposure) -> bool:
+    is_same = container.labels.get(FINGERPRINT) == spec.fingerprint()
+    return is_same and container.status == "running" and exposure.fits(container)
+
+
+def _start(client: docker.DockerClient, place: Place, spec: Spec, exposure: Exposure, image: Image) -> None:
+    name = _name(place)
+    before = _find(client, name)
+    for attempts_left in reversed(range(PORT_ATTEMPTS)):
         _remove(client, name)
-        container = client.containers.create(
-            image, **_options(name, spec, place, image), **_door(network, port or _free_port())
-        )
+        options = _options(name, spec, place, image, exposure)
+        container = client.containers.create(image, **options, **exposure.publish(before))
+        exposure.furnish(container)
         try:
             container.start()
         except APIError as error:
             # Somebody else took the port in between.
-            if "address already in use" not in str(error) and "already allocated" not in str(error):
-                raise NotStarted(f"the container does not start: {error.explanation}") from error
-            if attempt + 1 == PORT_ATTEMPTS:
-                raise
-            port = None
+            is_taken = any(words in str(error) for words in PORT_TAKEN)
+            if not (is_taken and exposure.may_move and attempts_left):
+                raise NotStarted(_reason(error, place, is_taken=is_taken)) from error
+            before = None
         else:
             return
 
 
-def _image(client: docker.DockerClient, release: str) -> Image:
-    with suppress(ImageNotFound):
-        return client.images.get(release)
-    if not _names_a_registry(release):
-        # Docker would take it from Docker Hub, where such a name may be anybody's.
-        raise NotStarted(
-            f"the image {release} is not on this machine: `make image`, or name its registry in AGENT_IMAGE"
-        )
-    try:
-        client.api.pull(release)
-        return client.images.get(release)
-    except (APIError, ImageNotFound) as error:
-        reason = error.explanation
-        raise NotStarted(f"the image {release} is not on this machine and cannot be pulled: {reason}") from error
+def _reason(error: APIError, place: Place, *, is_taken: bool) -> str:
+    if is_taken and place.remote:
+        return f"port {place.remote.port} of the machine is taken by something else: end that"
+    return f"the container does not start: {error.explanation}"
 
 
-def _names_a_registry(release: str) -> bool:
-    """Whether the first part of a reference is a host, as Docker tells them apart (distribution/reference)."""
-    host, slash, _ = release.partition("/")
-    return bool(slash) and ("." in host or ":" in host or host == "localhost")
-
-
-def _options(name: str, spec: Spec, place: Place, image: Image) -> dict[str, Any]:
+def _options(name: str, spec: Spec, place: Place, image: Image, exposure: Exposure) -> dict[str, Any]:
     digests = image.attrs.get("RepoDigests") or []
-    own = {"TLS_MODE": "plain", "AGENT_DIGEST": digests[0] if digests else str(image.id)}
+    own = exposure.environment() | {"AGENT_DIGEST": digests[0] if digests else str(image.id)}
     return confinement() | {
         "name": name,
         # A list through the API, not lines of a file: newlines and quotes arrive as they are.
         "environment": [f"{key}={value}" for key, value in (spec.environment() | own).items()],
-        "labels": {MACHINE: place.machine_id, FINGERPRINT: spec.fingerprint()},
+        "labels": {MACHINE: place.machine_id, FINGERPRINT: spec.fingerprint()} | exposure.labels(),
         "volumes": volumes(name),
         "restart_policy": {"Name": "unless-stopped"},
     }
-
-
-def _door(network: str, port: int) -> dict[str, Any]:
-    return {"network": network} if network else {"ports": {f"{PORT}/tcp": ("127.0.0.1", port)}}
-
-
-def _last_port(container: Container | None) -> int | None:
-    """A container keeps its port when it is replaced, so that nobody who knows its URL has to learn another."""
-    if container is None:
-        return None
-    published = container.attrs["HostConfig"]["PortBindings"] or {}
-    return next((int(place[0]["HostPort"]) for place in published.values()), None)
-
-
-def _free_port() -> int:
-    """Not one chosen by Docker: that changes whenever the container is restarted."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        return int(door.getsockname()[1])
 
 
 def _refuse_if_dead(container: Container | None) -> None:

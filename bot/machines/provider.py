@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bot.errors import MachineError
+
 HTTPS_PORT = 443
 ZONE = "baal"
 MACHINE_ID = re.compile(r"m-[0-9a-f]{16}")
@@ -51,6 +53,13 @@ class Place:
     machine_id: str
     path: str = ""
     remote: Remote | None = None
+
+
+def remote_of(place: Place) -> Remote:
+    """How to reach it; `MachineError` if it is this host."""
+    if place.remote is None:
+        raise MachineError(f"{place.machine_id} is on this host, where nothing is reached by SSH")
+    return place.remote
 
 
 class Provider(Protocol):

@@ -25,6 +25,10 @@ class StrangeHost(NotReached):
     """Another host key than at the first contact: another machine answers there. Nothing was said to it."""
 
 
+class NotOffered(NotReached):
+    """The machine does not take a port of ours: it is in use there, or forwarding is off."""
+
+
 class CommandFailed(NotPrepared):
     """A command on the machine ended badly; `log` has the end of what it wrote."""
 
@@ -74,12 +78,24 @@ class Shell:
         """The machine's Docker daemon as a socket here, for this user only; its DOCKER_HOST."""
         with tempfile.TemporaryDirectory(prefix="baal-") as folder:
             path = f"{folder}/docker.sock"  # in a folder that only this user may enter (mkdtemp)
-            async with await self._connection.forward_local_path(path, DOCKER_SOCKET):
+            listener = await self._connection.forward_local_path(path, DOCKER_SOCKET)
+            try:
                 yield f"unix://{path}"
+            finally:
+                # Not waited for: that would be until each call through it has ended; they end with the connection.
+                listener.close()
 
-    async def offer(self, port: int) -> None:
-        """Let the machine reach a port of our loopback as its own: a registry beside the bot."""
-        await self._connection.forward_remote_port("127.0.0.1", port, "127.0.0.1", port)
+    async def offer(self, port: int) -> asyncssh.SSHListener:
+        """Let the machine reach a port of our loopback as its own, until that is closed: a registry beside the bot.
+
+        `NotOffered` if the machine does not take it.
+        """
+        try:
+            return await self._connection.forward_remote_port("127.0.0.1", port, "127.0.0.1", port)
+        except asyncssh.ChannelListenError as error:
+            raise NotOffered(f"port {port} is not taken: {error}") from error
+        except (OSError, asyncssh.Error) as error:
+            raise NotReached(f"the connection broke while port {port} was offered: {type(error).__name__}") from error
 
 
 class Ssh:

@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Enum, Index, Integer, text
+from sqlalchemy import JSON, BigInteger, Column, Enum, Index, Integer, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 LINK_ALPHABET = string.ascii_letters + string.digits
@@ -248,6 +248,30 @@ class Rental(SQLModel, table=True):
     """Why it was given up."""
     host_key: str | None = None
     """Of its SSH server, as it was at the first contact (OpenSSH's format)."""
+    created_at: float = Field(default_factory=time.time)
+
+
+class Berth(SQLModel, table=True):
+    """A machine's place on a server of the operator's own: it stands here before anything happens there."""
+
+    __table_args__ = (UniqueConstraint("server", "port"),)
+
+    machine_id: str = Field(primary_key=True)
+    server: str = Field(index=True)
+    """`host:port` of its SSH server."""
+    port: int
+    """The server's port on which the agent is published."""
+    created_at: float = Field(default_factory=time.time)
+
+
+class HostKey(SQLModel, table=True):
+    """The key of a server of the operator's own, as it was at the first contact (OpenSSH's format)."""
+
+    __tablename__ = "host_key"
+
+    server: str = Field(primary_key=True)
+    """`host:port` of its SSH server."""
+    key: str
     created_at: float = Field(default_factory=time.time)
 
 

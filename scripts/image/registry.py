@@ -29,14 +29,17 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def loopback_registry() -> Iterator[str]:
-    """An empty registry, as `127.0.0.1:port`; Docker pushes there without TLS. It ends with its images."""
+def loopback_registry(more: str = "") -> Iterator[str]:
+    """An empty registry, as `127.0.0.1:port`; Docker pushes there without TLS. It ends with its images.
+
+    `more` is added to its configuration.
+    """
     if not is_installed():
         raise Refused(f"needs {PROGRAM} (Debian: apt-get install {PROGRAM})")
     with tempfile.TemporaryDirectory(prefix="baal-registry-") as folder:
         port = _free_port()
         configuration = Path(folder) / "config.yml"
-        configuration.write_text(CONFIGURATION.format(folder=folder, port=port))
+        configuration.write_text(CONFIGURATION.format(folder=folder, port=port) + more)
         with (Path(folder) / "log").open("w+") as log:
             serving = subprocess.Popen((PROGRAM, "serve", str(configuration)), stdout=log, stderr=log)
             try:
@@ -63,6 +66,6 @@ def _wait(url: str, serving: subprocess.Popen[bytes], log: Path) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
+        return not httpx.get(url).is_server_error  # one that wants a password says so
     except httpx.TransportError:
         return False

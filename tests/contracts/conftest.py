@@ -3,17 +3,27 @@
 import os
 import secrets
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 from pydantic import SecretStr
 
-from bot.machines.docker import DockerEngine
+from bot.machines.berths import Berths
+from bot.machines.certs import Authority
+from bot.machines.client import AgentClient
+from bot.machines.docker import DockerEngine, Elsewhere
 from bot.machines.engine import Spec
+from bot.machines.exposure import Trust
+from bot.machines.hosts import HostsProvider, read_servers
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
+from bot.machines.provider import Provider
+from bot.machines.ssh import Ssh
+from bot.store.keepsakes import Keepsakes
 from tests.containers import AGENT, AGENT_IMAGE
+from tests.sshd import KEY, running_sshd
 
 MACHINE = f"m-{secrets.token_hex(8)}"
 """Not another test process's: they share one Docker."""
@@ -88,17 +98,37 @@ class DockerHands:
         return arguments + files + str(container.labels).encode()
 
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.image)])
+@pytest.fixture(
+    params=[
+        "process",
+        pytest.param("docker", marks=pytest.mark.image),
+        pytest.param("docker-ssh", marks=pytest.mark.image),
+    ]
+)
 def kind(request):
-    if request.param == "docker":
+    """docker-ssh: this host's daemon, through an SSH server, with agents behind HTTPS."""
+    if request.param != "process":
         request.getfixturevalue("agent_image")
     return request.param
 
 
 @pytest.fixture
-def new_engine(kind):
+async def authority(kind, database, vault):
+    return await Authority.open(Keepsakes(database, vault)) if kind == "docker-ssh" else None
+
+
+@pytest.fixture
+def new_engine(kind, authority):
     """What a restarted bot has: an engine that started nothing itself."""
-    return {"process": ProcessEngine, "docker": DockerEngine}[kind]
+
+    async def bootstrap(_shell):
+        """This host has a Docker."""
+
+    def over_ssh():
+        elsewhere = Elsewhere(Ssh(KEY.export_private_key().decode()), bootstrap, Trust(authority))
+        return DockerEngine("unix:///nowhere", elsewhere=elsewhere)
+
+    return {"process": ProcessEngine, "docker": DockerEngine, "docker-ssh": over_ssh}[kind]
 
 
 @pytest.fixture
@@ -114,11 +144,24 @@ def hands(kind, request):
 
 
 @pytest.fixture
-async def provider(tmp_path, engine):
-    provider = LocalProvider(tmp_path / "machines", engine)
-    yield provider
-    for machine in await provider.listed():
-        await provider.give_back(machine)
+async def client(authority):
+    """As the bot has it: it trusts its own authority."""
+    opened = AgentClient(authority.context() if authority else None)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def provider(kind, tmp_path, engine, database):
+    async with AsyncExitStack() as stack:
+        if kind == "docker-ssh":
+            sshd = await stack.enter_async_context(running_sshd())
+            made: Provider = HostsProvider(read_servers([f"localhost:{sshd.port}"]), Berths(database), engine)
+        else:
+            made = LocalProvider(tmp_path / "machines", engine)
+        yield made
+        for machine in await made.listed():
+            await made.give_back(machine)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from bot.errors import NotStarted
-from bot.machines.client import AgentClient, Door
+from bot.machines.client import Door
 from bot.machines.engine import RunState
 from tests.contracts.conftest import MACHINE
 
@@ -19,13 +19,6 @@ HOSTILE = "$HOME `id` \"quoted\" 'single' \\ 👩‍🍳 مساعد\nAGENT_SECRE
 async def place(provider):
     await provider.rent(MACHINE)
     return await provider.reach(MACHINE)
-
-
-@pytest.fixture
-async def client():
-    opened = AgentClient()
-    yield opened
-    await opened.close()
 
 
 async def test_an_agent_that_was_started_answers_with_its_name_and_release(engine, place, spec, client):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -69,7 +70,7 @@ async def running_bot(settings: Settings) -> AsyncIterator[None]:
 @pytest.fixture
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     agent = AgentDouble()
-    monkeypatch.setattr("bot.app.make_engine", lambda _: AgentDoubleEngine(agent))
+    monkeypatch.setattr("bot.app.make_engine", AsyncMock(return_value=AgentDoubleEngine(agent)))
     async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
         values = {name.lower(): value for name, value in environment(telegram, libertai, tmp_path).items()}
         await agent.start()

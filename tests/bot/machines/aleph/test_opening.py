@@ -7,8 +7,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from bot.app import make_provider
 from bot.errors import BadSettings
+from bot.machines.opening import open_provider
 from bot.machines.process import ProcessEngine
 from bot.settings import read_settings
 from bot.store.database import Database
@@ -32,7 +32,7 @@ async def open_with(tmp_path, monkeypatch):
             basics = {"telegram_bot_token": "1:a", "bot_encryption_key": FERNET, "data_dir": tmp_path / "data"}
             basics |= {"provider": "aleph", "engine": "docker", "aleph_private_key": KEY}
             settings = read_settings(**(basics | changes))
-            return await make_provider(settings, database, ProcessEngine(), Keepsakes(database, Vault([FERNET])), http)
+            return await open_provider(settings, database, ProcessEngine(), Keepsakes(database, Vault([FERNET])), http)
 
         yield opened
     await database.close()
