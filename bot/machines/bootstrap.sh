@@ -2,6 +2,7 @@
 # For Debian and Ubuntu, with or without systemd. Safe to run again, also after a run that broke off anywhere.
 # bash reads it from stdin, as root; FINGERPRINT stands above it and changes with it.
 set -euo pipefail
+export LC_ALL=C.UTF-8
 
 STAMP=/var/lib/baal/prepared
 LOCK=/run/baal-bootstrap.lock
@@ -52,6 +53,16 @@ apt() {
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o Acquire::Retries=3 "$@"
 }
 
+# Installing waits for dpkg's lock; nothing waits for that of the lists.
+update_lists() {
+  local said deadline=$((SECONDS + 300))
+  until said=$(apt update 2>&1); do
+    [[ $said == *"Could not get lock"* ]] && ((SECONDS < deadline)) || break
+    sleep 2
+  done
+  echo "$said"
+}
+
 # By command, not by package: somebody's own server may have Docker from elsewhere.
 missing() {
   command -v dockerd >/dev/null || echo docker.io
@@ -69,7 +80,7 @@ install_missing() {
   [ -n "$packages" ] || return 0
   command -v apt-get >/dev/null || fail "no apt-get here; install by hand:" $packages
   say "installing" $packages
-  apt update || say "apt-get update failed; going on with the lists that are there"
+  update_lists
   # A package of its own since Debian 13, and only recommended.
   if [[ $packages == *docker.io* ]]; then
     packages+=" $(apt-cache --names-only search '^docker-cli$' | cut -d' ' -f1)"

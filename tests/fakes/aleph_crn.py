@@ -21,9 +21,9 @@ def _reply(status: int, body: Any) -> Response[Any]:
 
 
 @get("/v2/about/executions/list")
-async def executions(node: NamedDependency[Node]) -> dict[str, Any]:
+async def executions(world: NamedDependency[World], node: NamedDependency[Node]) -> dict[str, Any]:
     """Every machine that runs or starts."""
-    told = {vm.item_hash: _execution(vm) for vm in node.vms.values() if not vm.stopped}
+    told = {vm.item_hash: _execution(world, vm) for vm in node.vms.values() if not vm.stopped}
     if node.faults.alien:
         told[ALIEN] = {"networking": {}, "status": _times(0), "running": False, "vm_type": "instance"}
     return told
@@ -33,7 +33,7 @@ async def executions(node: NamedDependency[Node]) -> dict[str, Any]:
 async def executions_v1(node: NamedDependency[Node]) -> dict[str, Any]:
     """Those that run, without ports."""
     networks = {"ipv4": "172.16.4.0/24", "ipv6": "2001:db8::/124"}
-    return {vm.item_hash: {"networking": networks} for vm in node.vms.values() if vm.port and not vm.stopped}
+    return {vm.item_hash: {"networking": networks} for vm in node.vms.values() if vm.ports and not vm.stopped}
 
 
 @post("/control/allocation/notify", status_code=200)
@@ -86,7 +86,7 @@ async def update(item_hash: FromPath[str], node: NamedDependency[Node]) -> Respo
     """Read the aggregate of ports again."""
     if item_hash not in node.vms:
         return _reply(404, {"error": f"No virtual machine with ref {item_hash}"})
-    if node.vms[item_hash].port is None:
+    if node.vms[item_hash].ports is None:
         return _reply(200, {"status": "ok", "msg": "VM not starting yet"})
     return _reply(200, {})
 
@@ -132,11 +132,12 @@ def denied(_: Request[Any, Any, Any], error: Denied) -> Response[Any]:
     return _reply(error.status, {"error": error.text})
 
 
-def _execution(vm: Vm) -> dict[str, Any]:
-    is_up = vm.port is not None
+def _execution(world: World, vm: Vm) -> dict[str, Any]:
+    is_up = vm.ports is not None
     networking: dict[str, Any] = {}
     if is_up:
-        ports = {} if vm.node.faults.no_port else {"22": {"host": vm.port, "tcp": True, "udp": False}}
+        mapped = {} if vm.node.faults.no_port else world.mapped_ports(vm)
+        ports = {str(port): {"host": host, "tcp": True, "udp": False} for port, host in mapped.items()}
         networking = {
             "ipv4_network": "172.16.4.0/24",
             "host_ipv4": "127.0.0.1",

@@ -23,6 +23,8 @@ ROOTFS = {
     "ubuntu24": "5330dcefe1857bcd97b7b7f24d1420a7d46232d53f27be280c8a7071d88bd84e",
 }
 ZONE = "2n6.example"
+SSH = 22
+"""The port of a machine that its node maps without being asked."""
 
 
 class Status(StrEnum):
@@ -67,8 +69,8 @@ class Entry:
 class Machines(Protocol):
     """What stands for the machines: real ones with a real sshd, or light ones."""
 
-    async def start(self, item_hash: str, keys: list[str]) -> int:
-        """Boot one that these SSH keys open; the port on loopback where its sshd listens."""
+    async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
+        """Boot one that these SSH keys open; its ports → where they are on loopback. 22 is always among them."""
 
     async def stop(self, item_hash: str) -> None:
         """End it, with its disk."""
@@ -77,8 +79,8 @@ class Machines(Protocol):
 class NoMachines:
     """Nothing listens at the ports it names."""
 
-    async def start(self, item_hash: str, keys: list[str]) -> int:
-        return random.randint(24_000, 65_535)  # noqa: S311  as a node chooses
+    async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
+        return {SSH: free_port()}
 
     async def stop(self, item_hash: str) -> None:
         return
@@ -131,7 +133,8 @@ class Vm:
 
     item_hash: str
     node: "Node"
-    port: int | None = None
+    ports: dict[int, int] | None = None
+    """Of the machine → on loopback; None until it has booted."""
     stopped: bool = False
     started_at: float = 0
 
@@ -238,12 +241,20 @@ class World:
         if node.faults.never_boots:
             return
         keys = entry.content.get("authorized_keys") or []
-        port = await self.machines.start(entry.hash, keys)
+        ports = await self.machines.start(entry.hash, keys)
         if node.vms.get(entry.hash) is not vm:  # forgotten meanwhile
             await self.machines.stop(entry.hash)
             return
-        vm.port = port
+        vm.ports = dict(ports)
         self.booted[entry.hash] = self.time()
+
+    def mapped_ports(self, vm: Vm) -> dict[int, int]:
+        """What its node forwards: 22, and what its owner's aggregate `port-forwarding` asks for (tcp alone)."""
+        owner = self.entries[vm.item_hash].sender
+        asked = (self.aggregates.get(owner, {}).get("port-forwarding", {}).get(vm.item_hash) or {}).get("ports", {})
+        wanted = {SSH, *(int(port) for port, protocols in asked.items() if protocols["tcp"])}
+        ports = vm.ports or {}
+        return {port: ports.setdefault(port, free_port()) for port in sorted(wanted)}
 
     def end(self, entry: Entry, status: Status) -> None:
         """It costs nothing any more, and the nodes stop it."""
@@ -283,6 +294,11 @@ class World:
         entry = self.entries[item_hash]
         entry.reason = "credit_insufficient"
         self.end(entry, Status.REMOVED)
+
+
+def free_port() -> int:
+    """As a node chooses one; nothing listens there."""
+    return random.randint(24_000, 65_535)  # noqa: S311
 
 
 def pinned(content: dict[str, Any]) -> str | None:
