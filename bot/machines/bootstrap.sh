@@ -11,11 +11,12 @@ UNIT=/etc/systemd/system/baal-firewall.service
 SETTINGS=/etc/docker/daemon.json
 SOCKET=/var/run/docker.sock
 
-# Docker's own choice for its networks, 172.17.0.0/16 and up, lies in the pool of which Aleph's nodes give machines
+# Docker's own choice of networks, 172.17.0.0/16 and up, lies in the pool of which Aleph's nodes give machines
 # their address (172.16.0.0/12). A block of 10/8 cannot meet it, and this one is none that home routers (10.0, 10.1),
 # clouds (10.128), Kubernetes (10.42, 10.96, 10.244) or VPNs (10.8) start with.
 # icc: agents do not see each other. live-restore: they go on while Docker is updated.
 WANTED='{
+  "bip": "10.213.0.1/24",
   "default-address-pools": [{"base": "10.213.0.0/16", "size": 24}],
   "icc": false,
   "live-restore": true,
@@ -128,12 +129,14 @@ write_settings_of_a_fresh_machine() {
   echo "$WANTED" >"$SETTINGS"
 }
 
-# What is set already stays, but for icc. A swarm cannot have live-restore.
+ask_docker() { curl -sf -m 30 --unix-socket "$SOCKET" "http://localhost/$1"; }
+
+# What is set already stays, but for icc. Containers that are there know the first network by its address, and a swarm
+# cannot have live-restore.
 merged_settings() {
   local left_out=.
-  if [ "$(curl -s --unix-socket "$SOCKET" http://localhost/info | jq -r .Swarm.LocalNodeState)" = active ]; then
-    left_out='del(."live-restore")'
-  fi
+  [ "$(ask_docker 'containers/json?all=true')" = '[]' ] || left_out+=' | del(.bip)'
+  [ "$(ask_docker info | jq -r .Swarm.LocalNodeState)" != active ] || left_out+=' | del(."live-restore")'
   jq -s --argjson wanted "$WANTED" "(\$wanted | $left_out) * (.[0] // {}) * {icc: false}" "$SETTINGS"
 }
 
@@ -186,6 +189,7 @@ rules() { # $1: what addresses contain, $2: control messages, the rest: private 
   echo '*filter'
   echo ':BAAL-OUT - [0:0]'
   echo ':BAAL-IN - [0:0]'
+  echo ':BAAL-NO - [0:0]'
   for chain in BAAL-OUT BAAL-IN; do
     echo "-A $chain -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
     for address in $(resolvers "$dot"); do
@@ -193,10 +197,13 @@ rules() { # $1: what addresses contain, $2: control messages, the rest: private 
       echo "-A $chain -d $address -p tcp --dport 53 -j RETURN"
     done
   done
-  echo '-A BAAL-OUT -o docker0 -j REJECT'
-  for network in "$@"; do echo "-A BAAL-OUT -d $network -j REJECT"; done
+  echo '-A BAAL-OUT -o docker0 -j BAAL-NO'
+  for network in "$@"; do echo "-A BAAL-OUT -d $network -j BAAL-NO"; done
   [ "$icmp" = none ] || echo "-A BAAL-IN -p $icmp -j RETURN"
-  echo '-A BAAL-IN -j REJECT'
+  echo '-A BAAL-IN -j BAAL-NO'
+  # Who connects learns it at once; after the other refusal Linux tries for another second.
+  echo '-A BAAL-NO -p tcp -j REJECT --reject-with tcp-reset'
+  echo '-A BAAL-NO -j REJECT'
   echo COMMIT
 }
 
@@ -220,7 +227,7 @@ is_applied() { # $1: iptables or ip6tables, the rest: as for rules
   local tables=$1 wanted
   shift
   wanted=$(rules "$@" | grep -c '^-A')
-  [ "$("$tables" -w 10 -S | grep -cE '^-A BAAL-(OUT|IN) ')" = "$wanted" ] &&
+  [ "$("$tables" -w 10 -S | grep -cE '^-A BAAL-(OUT|IN|NO) ')" = "$wanted" ] &&
     "$tables" -w 10 -C FORWARD -j DOCKER-USER && "$tables" -w 10 -C DOCKER-USER -i docker0 -j BAAL-OUT &&
     "$tables" -w 10 -C INPUT -i docker0 -j BAAL-IN
 }

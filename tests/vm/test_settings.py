@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
 
 SETTINGS = "/etc/docker/daemon.json"
 THEIRS = {"labels": ["whose=mine"], "icc": True, "log-opts": {"max-size": "99m"}, "max-concurrent-uploads": 2}
+BRIDGE = "10.213.0.1/24"
 TINY = """
 tar -C "$(dirname "$(readlink -f "$(command -v busybox)")")" -c busybox | docker import - tiny >/dev/null
 """
@@ -40,7 +41,7 @@ async def settings_of(server):
 
 
 async def test_what_they_chose_stays_and_what_is_missing_comes(server):
-    await has(server, json.dumps(THEIRS))
+    await has(server, json.dumps(THEIRS | {"bip": BRIDGE}))
     await server.run("docker run -d --name theirs tiny /busybox sleep 1000")
     started = await server.run("docker inspect -f '{{.State.StartedAt}}' theirs")
     await server.bootstrap("their server")
@@ -52,10 +53,11 @@ async def test_what_they_chose_stays_and_what_is_missing_comes(server):
         "log-opts": {"max-size": "99m", "max-file": "3"},
         "log-driver": "json-file",
         "live-restore": True,
+        "bip": BRIDGE,
         "default-address-pools": [{"base": "10.213.0.0/16", "size": 24}],
     }
     assert await server.run("docker inspect -f '{{.State.StartedAt}}' theirs") == started
-    assert json.loads(await server.run(f"cat {SETTINGS}.before-baal")) == THEIRS
+    assert json.loads(await server.run(f"cat {SETTINGS}.before-baal")) == THEIRS | {"bip": BRIDGE}
     assert await server.run("docker info -f '{{.LiveRestoreEnabled}} {{.Labels}}'") == "true [whose=mine]\n"
 
 
@@ -67,11 +69,19 @@ async def test_a_daemon_whose_settings_are_right_is_not_restarted(server):
     assert await server.run("pgrep -x dockerd") == daemon
 
 
-async def test_a_server_without_any_gets_ours(server):
-    await has(server, "{}")
+async def test_a_docker_that_nobody_has_used_gets_ours_and_moves_its_network(server):
+    await has(server, '{"bip": "172.29.0.1/24"}')
     await server.run(f"rm {SETTINGS}")
     await server.bootstrap()
     assert (await settings_of(server))["icc"] is False
+    assert BRIDGE in await server.run("ip -4 address show docker0")
+
+
+async def test_the_first_network_stays_where_containers_know_it(server):
+    await has(server, '{"bip": "172.29.0.1/24"}')
+    await server.run(f"docker create --name theirs tiny /busybox true; rm {SETTINGS}")
+    await server.bootstrap()
+    assert "bip" not in await settings_of(server)
 
 
 async def test_settings_that_nobody_can_read_are_left_and_named(server):
