@@ -98,9 +98,14 @@ install_missing() {
 
 has_systemd() { [ -d /run/systemd/system ]; }
 
+has_died() {
+  if has_systemd; then systemctl -q is-failed docker; else ! pidof dockerd >/dev/null; fi
+}
+
 wait_for_docker() {
-  for _ in $(seq 120); do
+  for tries in $(seq 120); do
     if answers; then return 0; fi
+    if ((tries > 6)) && has_died; then break; fi
     sleep 0.5
   done
   say "Docker does not answer at $SOCKET"

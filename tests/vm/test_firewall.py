@@ -115,8 +115,9 @@ async def test_an_agent_reaches_the_internet_and_its_resolver_alone(walled):
 
 async def test_a_published_agent_is_reached_in_both_families(walled):
     await walled.run("service docker restart; baal-firewall")
+    curl = "curl -sS -m 5 --retry 20 --retry-delay 1 --retry-connrefused -g -o /dev/null -w '%{http_code}'"
     for url in ("http://203.0.113.1:443/busybox", "http://[2001:db8:2::1]:443/busybox"):
-        said = await walled.run(f"ip netns exec world curl -sS -m 5 -g -o /dev/null -w '%{{http_code}}' '{url}'")
+        said = await walled.run(f"ip netns exec world {curl} '{url}' 2>/dev/null")
         assert said == "200"
 
 
