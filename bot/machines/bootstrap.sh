@@ -64,9 +64,25 @@ update_lists() {
   echo "$said"
 }
 
+is_half_installed() {
+  local status
+  status=$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) || return 1
+  [[ $status == half-* || $status == unpacked ]]
+}
+
+# What a run that was cut off has left: not configured, or in the middle of its files.
+repair() {
+  local cut_off
+  say "completing what another run may have left half done"
+  dpkg --configure -a || true
+  cut_off=$(dpkg-query -W -f '${db:Status-Eflag} ${Package}\n' | awk '$1 == "reinstreq" {print $2}')
+  # shellcheck disable=SC2086
+  [ -z "$cut_off" ] || apt install --no-install-recommends --reinstall $cut_off
+}
+
 # By command, not by package: somebody's own server may have Docker from elsewhere.
 missing() {
-  command -v dockerd >/dev/null || echo docker.io
+  if ! command -v dockerd >/dev/null || is_half_installed docker.io; then echo docker.io; fi
   command -v iptables >/dev/null || echo iptables
   command -v curl >/dev/null || echo curl
   command -v jq >/dev/null || echo jq
@@ -88,8 +104,7 @@ install_missing() {
   fi
   # shellcheck disable=SC2086
   apt install --no-install-recommends $packages || {
-    say "once more, after what another run may have left half done"
-    dpkg --configure -a
+    repair
     apt install --no-install-recommends $packages
   }
 }

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from tests.vm.machine import machine_of
-from tests.vm.standins import DEBIAN_12, DEBIAN_13, PREPARED_12, PREPARED_13
+from tests.vm.standins import DEBIAN_12, DEBIAN_13, PREPARED_12, PREPARED_13, StandIns
 
 
 @pytest.fixture(scope="module", params=[DEBIAN_12, DEBIAN_13], ids=["debian12", "debian13"])
@@ -26,3 +26,11 @@ def machine(request, docker_client):
     with machine_of(docker_client, request.param) as machine:
         asyncio.run(machine.bootstrap())
         yield machine
+
+
+@pytest.fixture
+async def standins(docker_client):
+    """Machines for the network's double, with Docker in them."""
+    made = StandIns(docker_client, PREPARED_12)
+    yield made
+    await made.close()

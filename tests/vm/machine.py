@@ -18,13 +18,18 @@ SSH_SECONDS = 30
 MINUTE = 60.0
 
 
+def new_ssh() -> Ssh:
+    """Of an operator with a key of their own."""
+    return Ssh(asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode())
+
+
 class Machine:
     """One machine, its ports and the operator's key."""
 
     def __init__(self, standins: StandIns) -> None:
         self._standins = standins
         self.hash = os.urandom(32).hex()
-        self.ssh = Ssh(asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode())
+        self.ssh = new_ssh()
         self.ports: dict[int, int] = {}
         self.host_key: str | None = None
         self.steps: dict[str, float] = {}

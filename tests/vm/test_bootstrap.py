@@ -27,7 +27,7 @@ cp /etc/apt/sources.list /root/
 echo 'deb http://127.0.0.1:9/debian stable main' >/etc/apt/sources.list
 """
 BREAK_OFF = """
-until pgrep -x dpkg >/dev/null; do sleep 0.05; done
+until pgrep -f 'dpkg-deb.*docker\\.io' >/dev/null; do sleep 0.02; done
 kill -9 $(pgrep -f '^bash -s' | grep -vx $$) $(pgrep -x 'apt-get|dpkg')
 """
 
@@ -87,5 +87,7 @@ async def test_whatever_breaks_it_off_the_next_time_completes_it(another):
         await another.run(BREAK_OFF)
         with pytest.raises(NotPrepared):
             await broken
+    assert "half-installed" in await another.run("dpkg-query -W -f '${db:Status-Status}' docker.io")
     await another.bootstrap("completed")
+    assert await another.run("dpkg-query -W -f '${db:Status-Status}' docker.io") == "installed"
     assert "true" in await another.run("curl -sf --unix-socket /var/run/docker.sock http://x/_ping && echo true")
