@@ -1,6 +1,7 @@
 """What a marked test needs of the machine. Missing, it is skipped with a reason on a laptop, and fails in CI."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -33,5 +34,17 @@ def _postgres() -> str:
     )
 
 
-NEEDS: dict[str, Callable[[], str]] = {"browser": _browser, "image": _docker, "acme": _docker, "postgres": _postgres}
+@cache
+def _machines() -> str:
+    missing = [program for program in ("mmdebstrap", "docker-registry") if not shutil.which(program)]
+    return _docker() or (f"no {' and no '.join(missing)} command" if missing else "")
+
+
+NEEDS: dict[str, Callable[[], str]] = {
+    "browser": _browser,
+    "image": _docker,
+    "acme": _docker,
+    "postgres": _postgres,
+    "vm": _machines,
+}
 """Marker → what is missing, empty if nothing is."""

@@ -9,6 +9,7 @@ from aleph.sdk.chains.ethereum import ETHAccount
 from aleph.sdk.client import AuthenticatedAlephHttpClient
 from aleph.sdk.client.vm_client import VmClient
 from aleph.sdk.exceptions import ForgottenMessageError, InvalidMessageError
+from aleph.sdk.types import PortFlags, Ports
 from aleph_message.models import ItemHash, Payment, PaymentType
 from aleph_message.models.execution.environment import HostRequirements, NodeRequirements
 from aleph_message.status import MessageStatus
@@ -206,3 +207,23 @@ async def test_a_node_that_is_down_cuts_the_connection(aleph, client, account):
     async with VmClient(account, node.address) as vm:
         status, _ = await vm.erase_instance(ItemHash("d" * 64))
     assert status is None
+
+
+async def test_a_port_is_mapped_when_its_owner_asks_and_keeps_its_place(aleph, client, account):
+    message, _ = await create(client)
+    await until(lambda: message.item_hash in aleph.world.booted)
+    assert set(await mapped(aleph, message)) == {"22"}
+    await client.port_forwarder.create_ports(message.item_hash, Ports(ports={443: PortFlags(tcp=True, udp=False)}))
+    first = await mapped(aleph, message)
+    assert set(first) == {"22", "443"}
+    assert first["443"]["host"] >= 24_000
+    assert await mapped(aleph, message) == first
+    await client.create_aggregate("port-forwarding", {message.item_hash: None})
+    assert set(await mapped(aleph, message)) == {"22"}
+
+
+async def mapped(aleph, message):
+    node = next(node for node in aleph.world.nodes.values() if message.item_hash in node.vms)
+    async with httpx.AsyncClient() as http:
+        listed = (await http.get(f"{node.address}/v2/about/executions/list")).json()
+    return listed[message.item_hash]["networking"]["mapped_ports"]

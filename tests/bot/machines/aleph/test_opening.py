@@ -64,7 +64,6 @@ async def test_it_rents_with_the_settings_and_the_bots_own_key(aleph, open_with)
     [
         ({"aleph_private_key": SecretStr("")}, "ALEPH_PRIVATE_KEY is not set"),
         ({"aleph_private_key": SecretStr("0x" + "zz" * 32)}, "ALEPH_PRIVATE_KEY is not a private key"),
-        ({"engine": "process"}, "PROVIDER=aleph needs ENGINE=docker"),
     ],
 )
 async def test_what_is_missing_is_told_with_what_to_do(open_with, changes, says):
