@@ -35,6 +35,7 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
+from bot.fleet.orphans import Orphans
 from bot.health import Health
 from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
@@ -233,12 +234,13 @@ def make_fleet(
     notifier: TelegramNotifier,
 ) -> Fleet:
     """Machines, and what keeps them as they are wanted."""
+    provider = LocalProvider(settings.data_dir / "machines", engine)
     converger = Converger(
         books=books,
         agents=people.agents,
         users=people.users,
         chats=people.chats,
-        provider=LocalProvider(settings.data_dir / "machines", engine),
+        provider=provider,
         engine=engine,
         client=client,
         libertai=people.libertai,
@@ -254,4 +256,4 @@ def make_fleet(
         step=step,
     )
     configurer = Configurer(books, people.agents, client, people.libertai, people.tools)
-    return Fleet(books, Durable(settings.durable_database), converger, configurer)
+    return Fleet(books, Durable(settings.durable_database), converger, configurer, Orphans(books, provider))

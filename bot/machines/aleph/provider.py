@@ -14,6 +14,7 @@ from bot.machines.aleph.ledger import Ledger
 from bot.machines.aleph.network import ENDED, Address, InstanceStatus, Network, NetworkAway, Verdict
 from bot.machines.aleph.nodes import Node, Size, candidates, spread
 from bot.machines.aleph.wallet import Order, Wallet
+from bot.machines.provider import Place, Remote, Target
 from bot.store.models import Rental, RentalState
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,20 @@ class AlephProvider:
         `NoCredit`, `NoCapacity`: nothing was ordered. Whatever else goes wrong, the order is given up in the books and
         ended by `give_back`.
         """
-        rental = await self._ledger.current(machine_id) or await self._order(machine_id)
+        rental = await self._ledger.current(machine_id)
+        if rental and rental.state is RentalState.PAID and await self._is_taken_away(rental):
+            rental = None
+        rental = rental or await self._order(machine_id)
         if rental.state is RentalState.SIGNED:
             await self._settle(rental)
+
+    async def _is_taken_away(self, rental: Rental) -> bool:
+        """The network has ended it by itself. Given up, not gone: the next answer may be another node's."""
+        if (await self._network.verdict(rental.reference)).status not in ENDED:
+            return False
+        await self._ledger.give_up(rental.reference, "")
+        log.error(line("instance taken away", machine=rental.machine_id, hash=rental.reference))
+        return True
 
     async def address(self, machine_id: str) -> Address:
         """Where it is reached now; asked anew before each connection, since the port may change at any time."""
@@ -101,6 +113,24 @@ class AlephProvider:
             await self._ledger.give_up(rental.reference, "not placed")
             raise NotPlaced(f"{rental.node} did not start {rental.reference} in time") from error
 
+    async def reach(self, machine_id: str) -> Place:
+        """Wait until it has an address."""
+        await self.address(machine_id)
+
+        async def target() -> Target:
+            found, rental = await self.address(machine_id), await self._ledger.current(machine_id)
+            return Target(found.host, found.ssh_port, rental.host_key if rental else None)
+
+        async def pin(host_key: str) -> None:
+            rental = await self._ledger.current(machine_id)
+            if rental:
+                await self._ledger.pin(rental.reference, host_key)
+
+        async def urls() -> list[str]:
+            return [f"https://{(await self.address(machine_id)).host}"]
+
+        return Place(machine_id, remote=Remote(target, pin, urls))
+
     async def give_back(self, machine_id: str) -> None:
         """Forget every order of that name; `StillThere` until the network confirms each."""
         for rental in await self._ledger.of(machine_id):
@@ -112,6 +142,30 @@ class AlephProvider:
         found = await self._network.own_instances(self._wallet.address, self._channel)
         names = {str((content.get("metadata") or {}).get("name", "")) for content in found.values()}
         return sorted(names - {""})
+
+    async def strangers(self) -> list[str]:
+        """Hashes that the network lists as ours and no order accounts for, and orders that were given up and not ended.
+
+        An instance is given up when it does not start, and another takes its place: the machine lives on.
+        """
+        listed = await self._network.own_instances(self._wallet.address, self._channel)
+        # After the list: an order is committed before the network hears of it.
+        known = await self._ledger.known()
+        given_up = {reference for reference, rental in known.items() if rental.state is RentalState.GIVEN_UP}
+        return sorted((set(listed) - set(known)) | given_up)
+
+    async def forget_stranger(self, item_hash: str) -> None:
+        """Have it forgotten; `StillThere` until the network confirms it."""
+        rental = (await self._ledger.known()).get(item_hash)
+        if rental:
+            await self._end(rental)
+            return
+        verdict = await self._network.verdict(item_hash)
+        if verdict.status not in ENDED:
+            await self._network.broadcast(await self._wallet.forget(item_hash, "nobody remembers it"))
+            verdict = await self._network.verdict(item_hash)
+        if verdict.status not in ENDED:
+            raise StillThere(f"{item_hash} is not forgotten yet")
 
     async def runway(self) -> float:
         """Hours that the balance lasts for what runs now; infinite if nothing does."""
