@@ -12,7 +12,7 @@ class Superseded(Exception):
     """A newer wish stands in the row; this attempt has nothing more to do."""
 
 
-async def while_held(renew: Callable[[], Awaitable[bool]], work: Coroutine[Any, Any, None]) -> None:
+async def while_held(renew: Callable[[], Awaitable[bool]], work: Coroutine[Any, Any, object]) -> None:
     """Do the work and keep renewing; `Superseded` once it may not go on, and then it has stopped.
 
     Steps may take longer than a lease lasts (a machine is waited for during six minutes): without this, another attempt
