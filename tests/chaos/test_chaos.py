@@ -105,8 +105,11 @@ async def check_accounts(chaos):
 def summary(chaos):
     kills = ", ".join(f"{boundary} {count}" for boundary, count in sorted(chaos.kills.items()))
     faults = ", ".join(f"{name} {count}" for name, count in sorted(chaos.misfortunes.happened.items()))
+    instances, spent = len(chaos.aleph.world.instances()), chaos.aleph.world.spent(chaos.wallet.address)
+    seconds, (agent_id, generation) = chaos.longest
     return (
-        f"{chaos.made} agents made, {chaos.deleted} deleted; {len(chaos.aleph.world.instances())} instances paid for, "
-        f"{len(chaos.strangers)} of them strangers, {chaos.aleph.world.spent(chaos.wallet.address):.0f} credits\n"
-        f"{chaos.kills.total()} kills: {kills}\nfaults: {faults}\nlongest recovery: {chaos.longest[0]:.1f} s (agent and generation {chaos.longest[1]})"
+        f"{chaos.made} agents made, {chaos.deleted} deleted; {instances} instances paid for, "
+        f"{len(chaos.strangers)} of them strangers, {spent:.0f} credits\n"
+        f"{chaos.kills.total()} kills: {kills}\nfaults: {faults}\n"
+        f"longest recovery: {seconds:.1f} s, through every kill meanwhile (wish {generation} of agent {agent_id})"
     )
