@@ -35,6 +35,7 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
+from bot.fleet.orphans import Orphans
 from bot.fleet.runway import Paid, Runway
 from bot.health import Health
 from bot.machines.client import AgentClient
@@ -254,4 +255,4 @@ def make_fleet(
         step=step,
     )
     configurer = Configurer(books, people.agents, client, people.libertai, people.tools)
-    return Fleet(books, Durable(settings.durable_database), converger, configurer)
+    return Fleet(books, Durable(settings.durable_database), converger, configurer, Orphans(books, provider))

@@ -91,6 +91,10 @@ class NoCredit(NoCapacity):
         self.required = required
         self.available = available
 
+    def __reduce__(self) -> tuple[type["NoCredit"], tuple[int, int]]:
+        """As it was made: the durable engine keeps the errors of steps, and makes them again after a crash."""
+        return type(self), (self.required, self.available)
+
 
 class NotReached(MachineError):
     """The machine did not come up in time."""

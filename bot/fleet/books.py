@@ -1,7 +1,7 @@
 """What the fleet writes down: phases, leases, attempts, machines. Each change is one short transaction."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import func, or_, update
@@ -62,6 +62,17 @@ class Books:
             lease_until=now + LEASE_SECONDS,
         )
 
+    async def renew(self, attempt: Attempt) -> bool:
+        """Keep the right to work on; False when it is lost, or the attempt is not the wanted one any more."""
+        is_owner = col(Agent.lease_owner) == attempt.id
+        return await self._change(attempt, is_owner, lease_until=self._clock() + LEASE_SECONDS)
+
+    async def is_open(self, attempt: Attempt) -> bool:
+        """The wish has not come true, and no newer one or newer attempt stands in the row."""
+        agent = await self.agent(attempt.agent_id)
+        is_current = (agent.generation, agent.attempt) == (attempt.generation, attempt.number)
+        return is_current and agent.observed_generation != attempt.generation
+
     async def release_lease(self, attempt: Attempt) -> None:
         """Let the next attempt begin at once."""
         async with self._database.transaction() as transaction:
@@ -116,6 +127,39 @@ class Books:
         async with self._database.session() as session:
             query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state) != MachineState.GONE)
             return list(await session.exec(query))
+
+    async def doom_all(self, agent_id: int) -> list[Machine]:
+        """All machines of the agent that are not known to be gone shall end: written down before any of them does."""
+        async with self._database.session() as session:
+            query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state) != MachineState.GONE)
+            machines = list(await session.exec(query))
+            for machine in machines:
+                machine.state = MachineState.DOOMED
+                session.add(machine)
+        return machines
+
+    async def living(self, machine_ids: Collection[str]) -> set[str]:
+        """Those of these machines that are in the books and not known to be gone."""
+        async with self._database.session() as session:
+            query = select(Machine.id).where(col(Machine.id).in_(machine_ids), col(Machine.state) != MachineState.GONE)
+            return set(await session.exec(query))
+
+    async def is_begun(self) -> bool:
+        """A machine was rented by this database, some time."""
+        async with self._database.session() as session:
+            return (await session.exec(select(Machine.id).limit(1))).first() is not None
+
+    async def active(self, provider: str) -> dict[str, Agent]:
+        """The machines from this provider that agents run on, and are to run on."""
+        async with self._database.session() as session:
+            query = select(Machine.id, Agent).join(Agent, col(Agent.id) == col(Machine.agent_id))
+            query = query.where(
+                col(Machine.provider) == provider,
+                col(Machine.state) == MachineState.ACTIVE,
+                col(Agent.phase) == Phase.RUNNING,
+                col(Agent.wanted) == Wanted.ON,
+            )
+            return dict((await session.exec(query)).all())
 
     async def stopped_at(self, agent_id: int) -> float | None:
         """When the last of its machines was known to be gone (Unix time)."""
@@ -180,6 +224,8 @@ class Books:
                 col(Agent.id) == tried.agent_id,
                 col(Agent.generation) == tried.generation,
                 col(Agent.attempt) == tried.number,
+                # After a crash a workflow may be run again whose wish came true in its last moment.
+                col(Agent.observed_generation) != tried.generation,
                 *conditions,
             )
             return bool((await transaction.execute(change.values(**values))).rowcount)

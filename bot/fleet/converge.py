@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -14,8 +16,9 @@ from bot.accounts.libertai import LibertAI
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
 from bot.errors import AgentError, MachineError, NotProved
-from bot.fleet.books import LEASE_SECONDS, Books
+from bot.fleet.books import Books
 from bot.fleet.durable import Attempt, Step
+from bot.fleet.lease import Superseded, while_held
 from bot.fleet.notifier import Notifier
 from bot.log import line
 from bot.machines.client import AgentClient, Door
@@ -26,14 +29,10 @@ from bot.store.models import Agent, Machine, MachineState, Phase, Wanted
 log = logging.getLogger(__name__)
 
 AT_ONCE = 10
-"""Agents worked on at the same time by one bot."""
+"""Agents deployed at the same time by one bot, and as many deleted: slow machines keep none from being given back."""
 LEASE_POLL_SECONDS = 0.2
 PROOFS = 2
 PROOF_PAUSE_SECONDS = 0.2
-
-
-class Superseded(Exception):
-    """A newer wish stands in the row; this attempt has nothing more to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +77,31 @@ class Converger:
         self._notifier = notifier
         self._inference = inference
         self._step = step
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = {wish: asyncio.Semaphore(AT_ONCE) for wish in Wanted}
 
     async def run(self, attempt: Attempt) -> None:
         """Bring one agent from what is to what is wanted, or write down why not."""
-        async with self._slots:
-            try:
-                await self._lease(attempt)
+        try:
+            async with self._turn(attempt):
                 await self._converge(attempt)
-            except Superseded:
-                log.info(line("attempt superseded", attempt=attempt.id))
-            finally:
-                await self._books.release_lease(attempt)
-                await self._notifier.show(attempt.agent_id)
+        except Superseded:
+            log.info(line("attempt superseded", attempt=attempt.id))
+        finally:
+            await self._books.release_lease(attempt)
+            await self._notifier.show(attempt.agent_id)
 
-    async def _lease(self, attempt: Attempt) -> None:
-        async with asyncio.timeout(2 * LEASE_SECONDS):
-            while not await self._books.lease(attempt):
-                agent = await self._books.agent(attempt.agent_id)
-                if (agent.generation, agent.attempt) != (attempt.generation, attempt.number):
-                    raise Superseded
-                await asyncio.sleep(LEASE_POLL_SECONDS)
+    @asynccontextmanager
+    async def _turn(self, attempt: Attempt) -> AsyncIterator[None]:
+        """One of the slots and the lease; neither is kept while it waits for the other."""
+        slots = self._slots[(await self._books.agent(attempt.agent_id)).wanted]
+        while True:
+            async with slots:
+                if await self._books.lease(attempt):
+                    yield
+                    return
+            if not await self._books.is_open(attempt):
+                raise Superseded
+            await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _converge(self, attempt: Attempt) -> None:
         agent = await self._books.agent(attempt.agent_id)
@@ -125,11 +128,14 @@ class Converger:
         if await self._books.fulfil(attempt, Phase.GONE):
             log.info(line("agent gone", agent=attempt.agent_id))
 
-    async def _phase(self, attempt: Attempt, phase: Phase, work: Callable[[int], Awaitable[None]]) -> None:
+    async def _phase(self, attempt: Attempt, phase: Phase, work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
         if not await self._books.enter(attempt, phase):
             raise Superseded
         await self._notifier.show(attempt.agent_id)
-        await self._step(phase.value, lambda: work(attempt.agent_id))
+        await self._step(phase.value, lambda: self._under_lease(attempt, work(attempt.agent_id)))
+
+    async def _under_lease(self, attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
+        await while_held(lambda: self._books.renew(attempt), work)
 
     async def _rent(self, agent_id: int) -> None:
         # The row with the id is committed before the provider hears of it.
@@ -170,9 +176,12 @@ class Converger:
             raise NotProved(f"another agent or release answers: {health.release}")
 
     async def _give_all_back(self, agent_id: int) -> None:
-        for machine in await self._books.machines(agent_id):
-            await self._books.note(machine.id, MachineState.DOOMED)
-            await self.give_back(machine)
+        # One that cannot be given back now keeps none of the others.
+        doomed = await self._books.doom_all(agent_id)
+        ends = await asyncio.gather(*map(self.give_back, doomed), return_exceptions=True)
+        for error in ends:
+            if error:
+                raise error
 
     async def give_back(self, machine: Machine) -> None:
         """End a doomed machine; it leaves the books only when the provider no longer lists it."""
@@ -194,7 +203,8 @@ class Converger:
 
     async def _try_to_give_back(self, attempt: Attempt) -> None:
         try:
-            await self._step("give back", lambda: self._give_all_back(attempt.agent_id))
+            work = self._give_all_back
+            await self._step("give back", lambda: self._under_lease(attempt, work(attempt.agent_id)))
         except Exception as error:  # noqa: BLE001  a job's top: the machine stays doomed, and the sweep tries for ever
             log.warning(line("machine not given back yet", attempt=attempt.id, why=error))
 

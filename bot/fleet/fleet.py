@@ -10,12 +10,14 @@ from bot.fleet.books import Books
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.durable import Attempt, Durable
+from bot.fleet.orphans import Orphans
 from bot.log import line
-from bot.store.models import Agent, Phase
+from bot.store.models import Agent, Machine, Phase
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 30.0
+ORPHANS_SECONDS = 300.0
 READY_POLL_SECONDS = 0.1
 
 
@@ -28,6 +30,7 @@ class Fleet:
         durable: Durable,
         converger: Converger,
         configurer: Configurer,
+        orphans: Orphans,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -35,26 +38,31 @@ class Fleet:
         self._durable = durable
         self._converger = converger
         self._configurer = configurer
+        self._orphans = orphans
         self._clock = clock
         self._look = asyncio.Event()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._returns: dict[str, asyncio.Task[None]] = {}
+        self._watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Go on with what was in flight, then sweep."""
         await self._durable.start(self._converge)
-        self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="sweep")
+        watchers = {"sweep": self._sweep_for_ever(), "orphans": self._watch_orphans()}
+        self._watching = [asyncio.create_task(work, name=name) for name, work in watchers.items()]
 
     async def stop(self) -> None:
         """Leave work in flight for the next start."""
-        if self._sweeping:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        running = [*self._watching, *self._returns.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._durable.stop()
 
     async def trouble(self) -> str:
         """What keeps it from working; empty if nothing does."""
-        if self._sweeping is not None and self._sweeping.done():
-            return "the sweep has ended"
+        ended = [task.get_name() for task in self._watching if task.done()]
+        if ended:
+            return f"a watcher has ended: {', '.join(ended)}"
         return await self._durable.trouble()
 
     async def nudge(self, agent_id: int) -> None:
@@ -112,10 +120,30 @@ class Fleet:
             await self._submit(agent)
         await self._configurer.sweep()
         for machine in await self._books.doomed():
+            self._return(machine)
+
+    def _return(self, machine: Machine) -> None:
+        # Beside the sweep: a provider may take a minute to say no, and to each one.
+        known = self._returns.get(machine.id)
+        if known is None or known.done():
+            self._returns[machine.id] = asyncio.create_task(self._give_back(machine), name=f"give back {machine.id}")
+
+    async def _give_back(self, machine: Machine) -> None:
+        try:
+            await self._converger.give_back(machine)
+            del self._returns[machine.id]
+        except Exception as error:  # noqa: BLE001  a task's top: tried again at the next sweep, for ever
+            log.warning(line("machine not given back yet", machine=machine.id, why=error))
+
+    async def _watch_orphans(self) -> None:
+        while True:
+            await asyncio.sleep(ORPHANS_SECONDS)
             try:
-                await self._converger.give_back(machine)
-            except Exception as error:  # noqa: BLE001  a loop's top: tried again at the next sweep, for ever
-                log.warning(line("machine not given back yet", machine=machine.id, why=error))
+                for agent in await self._orphans.missing():
+                    await self.lost(agent)
+                await self._orphans.end()
+            except Exception as error:  # noqa: BLE001  a loop's top: nothing was known, so nothing was done
+                log.warning(line("orphans not looked for", why=error))
 
     async def _pause(self) -> float:
         soonest = await self._books.soonest()

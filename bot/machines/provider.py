@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bot.errors import MachineError
 
@@ -82,3 +82,14 @@ class Provider(Protocol):
 
     async def listed(self) -> list[str]:
         """The ids of all machines that are rented, whether our books know them or not."""
+
+
+@runtime_checkable
+class Reconciling(Protocol):
+    """A provider that may be paid for what is no machine of ours, and can tell: an order that nobody remembers."""
+
+    async def strangers(self) -> list[str]:
+        """References of what is listed as ours and is neither a machine nor about to be one."""
+
+    async def forget_stranger(self, reference: str) -> None:
+        """End it; a `MachineError` while that is not confirmed. Again is harmless."""

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col
 
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
@@ -14,16 +16,18 @@ from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Person, Users
-from bot.errors import AgentOffline, MachineError, NoCapacity, NotStarted
+from bot.errors import AgentOffline, MachineError, NoCapacity, NotReached, NotStarted
+from bot.fleet import converge, fleet, lease
 from bot.fleet.books import MAX_ATTEMPTS, Books
 from bot.fleet.configure import Configurer
-from bot.fleet.converge import Converger, Inference
+from bot.fleet.converge import AT_ONCE, Converger, Inference
 from bot.fleet.durable import Attempt, Durable, step
 from bot.fleet.fleet import Fleet
+from bot.fleet.orphans import LOST_SECONDS, Orphans
 from bot.machines.client import AgentClient, Door
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
-from bot.store.models import Draft, MachineState, Phase
+from bot.store.models import Agent, Draft, MachineState, Phase
 
 pytestmark = pytest.mark.e2e
 
@@ -104,7 +108,8 @@ class World:
             step=step,
         )
         configurer = Configurer(self.books, self.agents, self.client, self.libertai, ToolPolicy(self.libertai))
-        return Fleet(self.books, Durable(self.durable_url), converger, configurer, clock=self.clock)
+        orphans = Orphans(self.books, self.provider, clock=self.clock)
+        return Fleet(self.books, Durable(self.durable_url), converger, configurer, orphans, clock=self.clock)
 
     async def agent(self, name="Ada"):
         await self.users.meet(Person(OLGA, "Olga", "en"))
@@ -326,3 +331,140 @@ async def test_a_workflow_that_ended_without_a_word_is_tried_under_a_new_number(
 
     await world.fleet.wait_ready(agent_id, timeout=30)
     assert (await world.books.agent(agent_id)).attempt == 2
+
+
+async def test_a_machine_that_the_provider_has_lost_is_replaced_without_anybody_noticing(world, monkeypatch):
+    monkeypatch.setattr(fleet, "ORPHANS_SECONDS", 0.02)
+    await restart(world)
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    machine = await world.books.machine(agent_id)
+    await world.provider.inner.give_back(machine.id)
+    world.clock.now += 1
+
+    async with asyncio.timeout(30):
+        while (await world.books.agent(agent_id)).generation == 1:
+            world.clock.now += LOST_SECONDS
+            await asyncio.sleep(0.02)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+    assert (await world.health(agent_id)).agent_name == "Ada"
+
+
+async def restart(world):
+    await world.fleet.stop()
+    world.fleet = world.new_fleet()
+    await world.fleet.start()
+
+
+async def test_a_machine_that_cannot_be_given_back_keeps_no_other_from_it(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    first = await world.books.intend(agent_id, "local")
+    await world.provider.rent(first.id)
+    world.provider.faults["give_back"] = [MachineError("the provider is away")]
+
+    await world.agents.delete(agent_id, CARD)
+    await world.fleet.nudge(agent_id)
+    await attempt(world, agent_id, 2)
+
+    assert len(await world.provider.listed()) == 1
+    assert {machine.state for machine in await world.books.machines(agent_id)} == {MachineState.DOOMED}
+
+
+async def test_deleting_ends_a_deployment_that_waits_for_its_machine(world, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+    agent_id, reaching = await world.agent(), asyncio.Event()
+
+    async def wait_for_ever(_machine_id):
+        reaching.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.provider.inner, "reach", wait_for_ever)
+    await world.fleet.nudge(agent_id)
+    await reaching.wait()
+
+    await world.agents.delete(agent_id, CARD)
+    await world.fleet.nudge(agent_id)
+    await world.until(agent_id, Phase.GONE)
+
+    assert await world.provider.listed() == []
+
+
+async def test_machines_that_are_slow_to_come_keep_no_other_from_being_given_back(world, monkeypatch):
+    ready = await world.agent("Ada")
+    await world.fleet.nudge(ready)
+    await world.fleet.wait_ready(ready, timeout=30)
+    monkeypatch.setattr(world.agents, "limit", 99)
+    release = asyncio.Event()
+
+    async def wait_long(_machine_id):
+        await release.wait()
+        raise NotReached("in vain")
+
+    monkeypatch.setattr(world.provider.inner, "reach", wait_long)
+    slow = [await world.agent(f"Ben {number}") for number in range(AT_ONCE + 1)]
+    for agent_id in slow:
+        await world.fleet.nudge(agent_id)
+
+    await world.agents.delete(ready, CARD)
+    await world.fleet.nudge(ready)
+
+    await world.until(ready, Phase.GONE)
+    release.set()
+    for agent_id in slow:
+        await attempt(world, agent_id, 2)
+
+
+async def test_what_waits_for_a_lease_keeps_no_slot_from_others(world, database, monkeypatch):
+    monkeypatch.setattr(converge, "AT_ONCE", 1)
+    await world.fleet.stop()
+    held, free = await world.agent("Ada"), await world.agent("Ben")
+    async with database.transaction() as transaction:
+        lent = {"lease_owner": "somebody who died", "lease_until": world.clock.now + 60}
+        await transaction.execute(update(Agent).where(col(Agent.id) == held).values(**lent))
+
+    world.fleet = world.new_fleet()
+    await world.fleet.start()
+    await world.fleet.wait_ready(free, timeout=30)
+
+    assert (await world.books.agent(held)).phase is Phase.WAITING
+    world.clock.now += 61
+    await world.fleet.wait_ready(held, timeout=30)
+
+
+async def test_a_wish_that_came_true_before_a_crash_is_not_gone_through_again(world):
+    agent_id = await world.agent()
+    await world.fleet.nudge(agent_id)
+    await world.fleet.wait_ready(agent_id, timeout=30)
+
+    assert not await world.books.enter(Attempt(agent_id, 1, 1), Phase.RENTING)
+
+    assert (await world.books.agent(agent_id)).phase is Phase.RUNNING
+
+
+async def test_a_provider_that_is_slow_to_take_machines_back_does_not_hold_up_the_sweep(world, monkeypatch):
+    monkeypatch.setattr(fleet, "SWEEP_SECONDS", 0.02)
+    failed = await world.agent("Ada")
+    machine = await world.books.intend(failed, "local")
+    await world.books.note(machine.id, MachineState.DOOMED)
+    await world.books.fail(Attempt(failed, 1, 1), error="failed", code="0000", forever=False)
+    await world.books.fail(Attempt(failed, 1, 2), error="failed", code="0000", forever=False)
+    await world.books.fail(Attempt(failed, 1, 3), error="failed", code="0000", forever=False)
+    asked = asyncio.Event()
+
+    async def think(_machine_id):
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.provider.inner, "give_back", think)
+    await restart(world)
+    async with asyncio.timeout(10):
+        await asked.wait()
+
+    agent_id = await world.agent("Ben")
+
+    await world.fleet.wait_ready(agent_id, timeout=30)
+    monkeypatch.undo()

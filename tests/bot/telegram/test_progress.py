@@ -107,3 +107,22 @@ def test_no_name_becomes_markup_in_any_phase(phase: Phase, name: str) -> None:
 
 def test_the_phases_that_end_a_wish_are_those_without_a_next_step() -> None:
     assert {Phase.RUNNING, Phase.FAILED, Phase.GONE} == ENDS
+
+
+def codes() -> list[str]:
+    found, kinds = {MachineError.code}, [MachineError]
+    while kinds:
+        kinds += kinds.pop().__subclasses__()
+        found |= {kind.code for kind in kinds}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("code", codes())
+def test_every_machine_error_has_a_text_for_its_owner(code: str) -> None:
+    text = shown(agent(Phase.FAILED, error=code, error_code="7F3A"), is_machine_gone=True).text
+
+    assert text.splitlines() == [
+        f"❌ <b>{SAY.plain(f'error-{code}')}</b>",
+        "Code 7F3A.",
+        "Nothing is being charged: its machine was given back.",
+    ]

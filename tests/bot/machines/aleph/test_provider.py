@@ -6,7 +6,7 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from bot.errors import BadSettings, NoCapacity, NoCredit, NotReached
+from bot.errors import BadSettings, MachineError, NoCapacity, NoCredit, NotReached
 from bot.machines.aleph.nodes import Size
 from bot.machines.aleph.provider import NotPlaced, Patience, StillThere
 from bot.machines.aleph.wallet import Order, Wallet
@@ -173,6 +173,56 @@ async def test_a_machine_that_the_network_took_away_is_given_back_as_gone(aleph,
     await provider.give_back(MACHINE)
     assert entry.status is Status.REMOVED
     assert await ledger.known() == {}
+
+
+async def test_a_machine_that_the_network_took_away_is_rented_anew_and_the_old_order_watched(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    (entry,) = aleph.world.running()
+    aleph.world.remove(entry.hash)
+    await provider.rent(MACHINE)
+    assert len(aleph.world.running()) == 1
+    assert await provider.strangers() == [entry.hash]
+    await provider.forget_stranger(entry.hash)
+    assert (await provider.strangers(), list(await ledger.known())) == ([], [aleph.world.running()[0].hash])
+
+
+async def test_an_instance_that_was_given_up_ends_although_its_machine_lives_on(aleph, ledger, provider):
+    for node in aleph.world.nodes.values():
+        node.faults.never_boots = True
+    await provider.rent(MACHINE)
+    with pytest.raises(NotPlaced):
+        await provider.address(MACHINE)
+    for node in aleph.world.nodes.values():
+        node.faults.never_boots = False
+    await provider.rent(MACHINE)
+    assert len(aleph.world.running()) == 2
+    (given_up,) = await provider.strangers()
+    await provider.forget_stranger(given_up)
+    (entry,) = aleph.world.running()
+    assert entry.hash == (await ledger.current(MACHINE)).reference
+
+
+async def test_an_instance_in_our_channel_that_no_row_knows_is_a_stranger_and_is_forgotten(aleph, provider):
+    await provider.rent(MACHINE)
+    wallet, node = Wallet(KEY, CHANNEL), next(iter(aleph.world.nodes))
+    order = Order("m-1111111111111111", node, ROOTFS["debian12"], Size(), "ssh-ed25519 AAAA")
+    message = await wallet.instance(order)
+    await provider._network.broadcast(message)
+    assert await provider.strangers() == [message["item_hash"]]
+    await provider.forget_stranger(message["item_hash"])
+    await provider.forget_stranger(message["item_hash"])
+    assert await provider.strangers() == []
+    assert len(aleph.world.running()) == 1
+
+
+async def test_a_stranger_is_not_forgotten_before_the_network_says_so(aleph, ledger, provider):
+    await provider.rent(MACHINE)
+    (entry,) = aleph.world.running()
+    await ledger.gone(entry.hash)
+    aleph.world.faults.messages_fail = True
+    with pytest.raises(MachineError):
+        await provider.forget_stranger(entry.hash)
+    assert await provider.strangers() == [entry.hash]
 
 
 async def test_while_the_network_is_away_a_machine_stays_in_the_books(aleph, ledger, provider):
