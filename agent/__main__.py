@@ -19,6 +19,8 @@ from agent.sandbox.kernel import forbid_dumps
 from agent.settings import Settings, listen, read_settings
 
 EX_CONFIG = 78
+_IDLE_SECONDS = 120
+"""Of a kept connection: longer than the bot (45 s) and Caddy (75 s) keep it, or it ends as it is used again."""
 _CLOSE_SECONDS = 3
 """For clients that do not read the end of their stream."""
 
@@ -72,6 +74,7 @@ def _config(agent: Agent | None) -> Config:
         server_header=False,
         proxy_headers=False,
         ws="none",
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_CLOSE_SECONDS,
     )
 

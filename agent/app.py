@@ -1,5 +1,6 @@
 """Composition root: settings → store → model client → loop → turns → HTTP; and what every refusal looks like."""
 
+import gc
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +32,7 @@ from agent.mode import Standing
 from agent.prompt import UNWALLED, system_prompt
 from agent.protocol import Mode
 from agent.questions import Questions
+from agent.reception import Reception
 from agent.routes.chat import chat, forget, stop
 from agent.routes.control import config, configure, health, usage
 from agent.routes.files import download, upload
@@ -73,6 +75,7 @@ class _Parts:
     agenda: Agenda
     delegates: Delegates
     turns: Turns
+    reception: Reception
     ticker: Ticker
     chats: Chats
     snapshots: Snapshots
@@ -119,6 +122,7 @@ def _parts(settings: Settings, clock: Callable[[], float]) -> _Parts:
         agenda=agenda,
         delegates=delegates,
         turns=turns,
+        reception=Reception(turns, agenda, settings.agent_keepalive_seconds),
         ticker=ticker,
         chats=Chats(turns, store, files),
         snapshots=snapshots,
@@ -160,6 +164,7 @@ async def _alive(parts: _Parts, _: Litestar) -> AsyncIterator[None]:
         parts.turns.recover()
         parts.chats.recover()
     log.info("agent ready", name=parts.settings.agent_name, release=parts.settings.agent_release)
+    gc.freeze()  # what is here by now stays, and need not be looked through again and again
     try:
         yield
     finally:

@@ -58,7 +58,7 @@ def main() -> None:
     """Serve on the inherited socket, as the agent does."""
     with socket.socket(fileno=int(os.environ["AGENT_FD"])) as door:
         app = Litestar([learn, chat, health], lifespan=[_client], openapi_config=None, logging_config=None)
-        config = uvicorn.Config(app, log_level="critical", access_log=False, ws="none")
+        config = uvicorn.Config(app, log_level="critical", access_log=False, ws="none", timeout_keep_alive=600)
         uvicorn.Server(config).run(sockets=[door])
 
 

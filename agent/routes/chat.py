@@ -7,11 +7,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
-from agent.agenda import Agenda
 from agent.errors import STATUSES, Refused
 from agent.events import EventLog
 from agent.protocol import EVENT_STREAM, ChatReply, ChatRequest, Failed
-from agent.settings import Settings
+from agent.reception import Reception
 from agent.turns import Turns
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -21,17 +20,13 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 async def chat(
     data: JSONBody[ChatRequest],
     request: Request[Any, Any, Any],
-    turns: NamedDependency[Turns],
-    agenda: NamedDependency[Agenda],
-    settings: NamedDependency[Settings],
+    reception: NamedDependency[Reception],
 ) -> Response[Any]:
     """Run a turn, or attach to it."""
-    events = turns.submit(data)
-    agenda.heard(data)
+    events = reception.take(data)
     if EVENT_STREAM not in request.headers.get("accept", ""):
         return Response(await _reply(events))
-    frames = events.follow(data.after, settings.agent_keepalive_seconds)
-    return Stream(frames, media_type=EVENT_STREAM, headers=_STREAM_HEADERS)
+    return Stream(reception.frames(events, data.after), media_type=EVENT_STREAM, headers=_STREAM_HEADERS)
 
 
 @post("/chat/{chat_id:str}/stop", status_code=200)

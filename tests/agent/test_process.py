@@ -1,17 +1,22 @@
 """The agent as a process: how it starts, refuses to start, stops, and dies."""
 
 import asyncio
+import re
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from agent.protocol import Done, ErrorKind, Restart, Text
+from bot.machines.client import KEPT_SECONDS
 from tests.agent.conftest import SECRET, answer, as_written, next_of
 from tests.fakes.libertai_sim import Script
 
 pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 async def test_killed_agent_says_that_it_was_interrupted_and_runs_the_turn_again(process, libertai):
@@ -89,3 +94,11 @@ async def test_port_in_use_is_one_line_and_exit_code_78(environment):
         code, errors = await refused(environment)
     assert code == 78
     assert errors.startswith("agent: AGENT_HOST, AGENT_PORT: cannot listen on 127.0.0.1:")
+
+
+def test_kept_connections_end_at_the_other_end_first():
+    # As text: to import it is to leave things out that tests need (agent.lean).
+    [ours] = re.findall(r"^_IDLE_SECONDS = (\d+)$", (ROOT / "agent" / "__main__.py").read_text(), re.MULTILINE)
+    kept = [int(number) for number in re.findall(r"keepalive (\d+)s", (ROOT / "Caddyfile.tmpl").read_text())]
+
+    assert int(ours) > max(*kept, KEPT_SECONDS)
