@@ -8,10 +8,10 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from agent import log, refusals
+from agent.database import is_full
 from agent.errors import HINTS, Refused
 from agent.protocol import ErrorKind, Refusal
 from agent.snapshot import NotPacked
-from agent.store import is_full
 
 _FULL = Refusal(
     kind="no_room",

@@ -9,8 +9,8 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from agent import log
 from agent.calls import Call
+from agent.database import Database, is_full
 from agent.errors import BadSettings
 
 NEWEST_IMAGES = 4
@@ -33,6 +34,8 @@ _PAGES_AT_ONCE = 256
 """Of a copy: a megabyte, between which others may write."""
 _CHECKPOINT = "wal_autocheckpoint=4000"
 """In pages, 16 MB: the same pages are written by turn after turn, and this often each goes into the file once."""
+ROOM_SECONDS = 5.0
+"""After so long a full disk is tried again."""
 KEEP_TURNS_SECONDS = 7 * 24 * 3600
 """How long a client may take to fetch the end of a turn."""
 
@@ -132,15 +135,16 @@ class Store:
         try:
             if folder:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = self._open_or_set_aside()
+            self._database = Database(self._open_or_set_aside())
         except (OSError, sqlite3.Error) as error:
             raise BadSettings(f"AGENT_DATA: cannot use {folder}: {error}") from error
         self._waiting: list[Callable[[], None]] = []
+        self._retry: asyncio.TimerHandle | None = None
 
     def prepare(self, schema: str) -> None:
         """Make the tables of a part of the agent that keeps things here, unless they are there (`IF NOT EXISTS`)."""
         self._prepared.append(schema)
-        self._database.executescript(schema)
+        self._database.connection.executescript(schema)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """For those parts. What is written is safe at the next `commit`, or when `after_commit` calls back."""
@@ -150,7 +154,7 @@ class Store:
         """Write a consistent copy of the database into a new file; to be called in a thread, while turns go on."""
         target = sqlite3.connect(path)
         try:
-            self._database.backup(target, pages=_PAGES_AT_ONCE)
+            self._database.connection.backup(target, pages=_PAGES_AT_ONCE)
             # One file, without a journal beside it.
             target.execute("PRAGMA journal_mode=DELETE")
         finally:
@@ -161,20 +165,21 @@ class Store:
         if self._path is None:
             raise ValueError("a store in memory has no file")
         self._commit()
-        self._database.close()
+        self._database.connection.close()
         try:
             self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
             path.replace(self._path)
         finally:
-            self._database = _open(self._path)
+            self._database = Database(_open(self._path))
             for schema in self._prepared:
-                self._database.executescript(schema)
+                self._database.connection.executescript(schema)
         self._path.with_name(_LOST).unlink(missing_ok=True)
         self.damage = ""
 
     def freeze(self) -> None:
-        """Let nothing be written any more; all that was is in the one file."""
+        """Let nothing be written any more; all that was is in the one file. `sqlite3.OperationalError` without room."""
         self._commit()
+        self._database.commit()
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.execute("PRAGMA query_only=ON")
 
@@ -215,7 +220,10 @@ class Store:
     def close(self) -> None:
         """Commit what is open, and close."""
         self._commit()
-        self._database.close()
+        if self._retry:
+            self._retry.cancel()
+            log.warning("disk full: the newest is lost")
+        self._database.connection.close()
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back when everything written so far is committed, in the next round of the event loop."""
@@ -226,29 +234,33 @@ class Store:
     def _commit(self) -> None:
         callbacks, self._waiting = self._waiting, []
         try:
-            with self.as_far_as_there_is_room():
-                self._database.commit()
+            self._commit_or_retry()
         finally:  # a full disk must not silence an answer that exists
             for callback in callbacks:
                 callback()
 
-    @contextmanager
-    def as_far_as_there_is_room(self) -> Iterator[None]:
-        """What is written in here is lost on a full disk, and nothing else: for what is already being said."""
+    def _commit_or_retry(self) -> None:
+        if self._retry:
+            self._retry.cancel()
+        self._retry = None
         try:
-            yield
+            self._database.commit()
         except sqlite3.OperationalError as error:
             if not is_full(error):
                 raise
-            log.warning("disk full: something was not kept")
+            log.warning("disk full: what was said waits for room")
+            self._retry = asyncio.get_running_loop().call_later(ROOM_SECONDS, self._commit_or_retry)
+
+    def as_far_as_there_is_room(self) -> AbstractContextManager[None]:
+        """For what is already being said: on a full disk it waits until there is room."""
+        return self._database.patient()
 
     def add_turn(self, turn_id: str, chat_id: str) -> None:
         """Keep that a turn was accepted, before anything is answered."""
-        self._database.execute(
-            "INSERT INTO turn (id, chat_id, state, base, created) VALUES (?, ?, ?, 0, ?)",
-            (turn_id, chat_id, TurnState.RUNNING.value, time.time()),
+        turn = (turn_id, chat_id, TurnState.RUNNING.value, time.time())
+        self._database.at_once(
+            lambda: self.execute("INSERT INTO turn (id, chat_id, state, base, created) VALUES (?, ?, ?, 0, ?)", turn)
         )
-        self._database.commit()
 
     def rerun_turn(self, turn_id: str, base: int) -> None:
         """Make a failed turn a running one; its events so far are void."""
@@ -292,11 +304,12 @@ class Store:
 
     def add_messages(self, turn_id: str, chat_id: str, messages: Sequence[Message]) -> None:
         """Append to a chat's history."""
-        self._database.executemany(
-            "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id, images) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(chat_id, turn_id, *_columns(each)) for each in messages],
-        )
+        for each in messages:
+            self._database.execute(
+                "INSERT INTO message (chat_id, turn_id, speaker, text, calls, call_id, images) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (chat_id, turn_id, *_columns(each)),
+            )
 
     def replace_text(self, number: int, text: str) -> None:
         """Change what a message says."""
@@ -404,11 +417,6 @@ def _columns(message: Message) -> tuple[str, ...]:
         message.call_id,
         " ".join(message.images),
     )
-
-
-def is_full(error: sqlite3.OperationalError) -> bool:
-    """Whether there was no room on the disk."""
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
 def _corrupt(words: str) -> sqlite3.DatabaseError:

@@ -503,14 +503,18 @@ async def test_on_a_full_disk_nothing_breaks_and_with_room_all_is_well(process, 
 async def test_an_answer_that_runs_while_the_disk_fills_up_still_arrives(process, environment, libertai, small_disk):
     environment["AGENT_DATA"] = str(small_disk / "data")
     client = await process.start()
-    await libertai.script(Script(text="word " * 20_000, hold_after=1))
+    await libertai.script(Script(text="word " * 2_000, hold_after=1))
     async with client.stream(turn_id="t1") as events:
         first = await anext(events)
         fill_up(small_disk / "filler")
         await libertai.release()
         rest = [event async for event in events]
-    assert len(answer([first, *rest])) == len("word " * 20_000)
+    assert len(answer([first, *rest])) == len("word " * 2_000)
     assert isinstance(rest[-1], Done)
+    assert (await client.ask("is there room?", turn_id="t2")).status_code == 507
     (small_disk / "filler").unlink()
-    assert isinstance((await client.events("is there room again?", turn_id="t2"))[-1], Done)
+    assert isinstance((await client.events("is there room again?", turn_id="t3"))[-1], Done)
+    said = [message["content"] for message in (await libertai.calls())[-1].messages]
+    assert said[-2] == ("word " * 2_000).rstrip()  # what was said while there was none is not forgotten
+    assert "is there room?" not in said
     await process.stop()

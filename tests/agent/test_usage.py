@@ -154,7 +154,7 @@ def test_chats_of_one_turn_are_one_in_the_sums(store):
 def test_sums_are_safe_only_together_with_what_is_written_with_them(tmp_path):
     store = Store(tmp_path)
     Ledger(store).add("c", SPENT)
-    store._database.rollback()
+    store._database.connection.rollback()
     assert Ledger(store).read().days == ()
     store.close()
 
