@@ -133,7 +133,7 @@ def test_turn_costs_the_same_after_ten_and_after_a_hundred_thousand_messages(sto
         store.add_messages("t", chat, [Message(USER, "first"), *pair * (known // 2)])
         store.commit()
         ticks = 0
-        store._database.set_progress_handler(tick, STEPS)
+        store._database.connection.set_progress_handler(tick, STEPS)
         for number in range(20):
             store.add_turn(f"{chat} {number}", chat)
             store.drop_messages(f"{chat} {number}")
@@ -141,7 +141,7 @@ def test_turn_costs_the_same_after_ten_and_after_a_hundred_thousand_messages(sto
             History(store, 8).load(chat, Aside("s", "Monday.", "facts"))
             store.add_messages(f"{chat} {number}", chat, [Message(ASSISTANT, "a")])
             store.find_turn(f"{chat} {number}")
-        store._database.set_progress_handler(None, 0)
+        store._database.connection.set_progress_handler(None, 0)
         return ticks
 
     few, many = cost(10), cost(100_000)
