@@ -1,27 +1,25 @@
 """Whether the bot can work on your own servers: SSH opens, it is the same server as before, Docker is there."""
 
 import asyncio
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.doctor.checks import Check, Once
 from bot.doctor.database import Content
 from bot.doctor.findings import Skipped, Wrong
 from bot.doctor.web import reason
-from bot.errors import NotPrepared, NotReached, Undecryptable
+from bot.errors import BadSettings, NotPrepared, NotReached, Undecryptable
 from bot.settings import ProviderName, Settings, encryption_keys
 from bot.store.database import Database
 from bot.store.keepsakes import Keepsakes
 from bot.store.vault import Vault
 
 if TYPE_CHECKING:
+    from bot.machines.hosts import Server
     from bot.machines.ssh import Ssh
 
 SECONDS = 8.0
 TOLERATED_SECONDS = 60
-SERVER = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]\s]+\]|[^@:\s]+)(?::(?P<port>[0-9]{1,5}))?")
 ANOTHER = (
     "has another host key than at the first contact: if you installed it anew, delete its row from the bot's table "
     "host_key; if not, somebody else answers there"
@@ -33,16 +31,6 @@ echo "system=$(. /etc/os-release 2>/dev/null && echo "${PRETTY_NAME:-}")"
 command -v apt-get >/dev/null && echo apt=yes
 if command -v docker >/dev/null; then echo "docker=$(docker version --format '{{.Server.Version}}' 2>/dev/null)"; fi
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    user: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def checks(settings: Settings, content: Once[Content | None], now: Callable[[], float]) -> list[Check]:
@@ -86,9 +74,9 @@ class _Servers:
         server = _parse(text)
         ssh = await self._key.given("there is no usable key")
         content = await self._content.given("the database does not open")
-        found = await self._ask(server, ssh, content.host_keys.get(str(server)) if content else None)
+        found = await self._ask(server, ssh, content.host_keys.get(server.name) if content else None)
         self._compare_clocks(server, found)
-        return f"{server} {found.get('system') or 'an unknown system'}, {_docker(server, found)}"
+        return f"{server.name} {found.get('system') or 'an unknown system'}, {_docker(server, found)}"
 
     async def _load(self) -> "Ssh":
         """The operator's, or the bot's: made here if it has none yet, since your servers must know it beforehand."""
@@ -108,7 +96,7 @@ class _Servers:
         finally:
             await database.close()
 
-    async def _ask(self, server: _Server, ssh: "Ssh", host_key: str | None) -> dict[str, str]:
+    async def _ask(self, server: "Server", ssh: "Ssh", host_key: str | None) -> dict[str, str]:
         from bot.machines.provider import Target  # noqa: PLC0415
         from bot.machines.ssh import StrangeHost  # noqa: PLC0415
 
@@ -122,45 +110,48 @@ class _Servers:
             async with asyncio.timeout(SECONDS), ssh.shell(target, pin) as shell:
                 written = await shell.run("looking round", LOOK, seconds=SECONDS)
         except StrangeHost:
-            raise Wrong(f"{server} {ANOTHER}") from None
+            raise Wrong(f"{server.name} {ANOTHER}") from None
         except NotReached as error:
             raise Wrong(_unreached(server, error, ssh.public_key)) from None
         except TimeoutError:
-            raise Wrong(f"{server} does not answer in {SECONDS:.0f} s: is it up, and SSH_HOSTS right?") from None
+            raise Wrong(f"{server.name} does not answer in {SECONDS:.0f} s: is it up, and SSH_HOSTS right?") from None
         except NotPrepared:
-            raise Wrong(f"{server} does not run bash for {server.user}: give that user bash") from None
+            raise Wrong(f"{server.name} does not run bash for {server.user}: give that user bash") from None
         return dict(line.partition("=")[::2] for line in written.splitlines())
 
-    def _compare_clocks(self, server: _Server, found: dict[str, str]) -> None:
+    def _compare_clocks(self, server: "Server", found: dict[str, str]) -> None:
         told = found.get("time", "")
         off = float(told) - self._now() if told.isdigit() else 0
         if abs(off) > TOLERATED_SECONDS:
             side = "ahead of" if off > 0 else "behind"
             raise Wrong(
-                f"{server}'s clock is {abs(off):.0f} s {side} ours: keep both by NTP (timedatectl set-ntp true)"
+                f"{server.name}'s clock is {abs(off):.0f} s {side} ours: keep both by NTP (timedatectl set-ntp true)"
             )
 
 
-def _parse(text: str) -> _Server:
-    found = SERVER.fullmatch(text)
-    if found is None or int(found["port"] or 22) not in range(1, 65_536):
-        raise Wrong("SSH_HOSTS: one is not user@host:port; root and 22 may be left out")
-    return _Server(found["user"] or "root", found["host"].strip("[]"), int(found["port"] or 22))
+def _parse(text: str) -> "Server":
+    from bot.machines.hosts import read_servers  # noqa: PLC0415
+
+    try:
+        [server] = read_servers([text])
+    except BadSettings as error:
+        raise Wrong(str(error)) from None
+    return server
 
 
-def _unreached(server: _Server, error: NotReached, public_key: str) -> str:
+def _unreached(server: "Server", error: NotReached, public_key: str) -> str:
     import asyncssh  # noqa: PLC0415
 
     if isinstance(error.__cause__, asyncssh.PermissionDenied):
-        return f"{server} does not let the key in: add to ~{server.user}/.ssh/authorized_keys there: {public_key}"
-    return f"{server} does not answer ({reason(error)}): is it up, does sshd run, and is SSH_HOSTS right?"
+        return f"{server.name} does not let the key in: add to ~{server.user}/.ssh/authorized_keys there: {public_key}"
+    return f"{server.name} does not answer ({reason(error)}): is it up, does sshd run, and is SSH_HOSTS right?"
 
 
-def _docker(server: _Server, found: dict[str, str]) -> str:
+def _docker(server: "Server", found: dict[str, str]) -> str:
     if found.get("docker"):
         return f"Docker {found['docker']}"
     if "docker" in found:
-        raise Wrong(f"{server}'s Docker does not answer {server.user}: start it, and let that user use it")
+        raise Wrong(f"{server.name}'s Docker does not answer {server.user}: start it, and let that user use it")
     if found.get("apt") and found.get("user") == "0":
         return "no Docker yet, the bot installs it"
-    raise Wrong(f"{server} has no Docker, and the bot installs it only as root by apt-get: install it there")
+    raise Wrong(f"{server.name} has no Docker, and the bot installs it only as root by apt-get: install it there")
