@@ -68,4 +68,4 @@ def _address(text: str) -> IPv4Address | IPv6Address:
 
 def _is_here_only(address: IPv4Address | IPv6Address) -> bool:
     """An IPv6 address of one link has no meaning without its interface."""
-    return address.is_loopback or address.is_unspecified or (address.version == 6 and address.is_link_local)
+    return address.is_loopback or address.is_unspecified or (isinstance(address, IPv6Address) and address.is_link_local)
