@@ -1,6 +1,7 @@
 # What a machine needs before an agent can run on it: Docker, its settings, and a firewall around the agents.
 # For Debian and Ubuntu, with or without systemd. Safe to run again, also after a run that broke off anywhere.
-# bash reads it from stdin, as root; FINGERPRINT stands above it and changes with it.
+# bash reads it from stdin, as root. Above it stand ALLOWED (address,port of private servers that agents may use) and
+# FINGERPRINT, which changes with both.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 
@@ -182,10 +183,11 @@ merge_settings() {
 # Before Docker, and again whenever it is restarted: no agent runs a moment without it. Docker keeps what it finds in
 # DOCKER-USER, and jumps there before all of its own rules.
 install_firewall() {
-  cat >"$FIREWALL.new" <<'FIREWALL_END'
-#!/usr/bin/env bash
-# What containers on docker0 may reach: the internet and the resolvers; not this machine, not each other, no private
-# or link-local address (a cloud's metadata). `baal-firewall check`: whether it is in force. Written by Baal.
+  printf '#!/usr/bin/env bash\nALLOWED="%s"\n' "$ALLOWED" >"$FIREWALL.new"
+  cat >>"$FIREWALL.new" <<'FIREWALL_END'
+# What containers on docker0 may reach: the internet, the resolvers and what is ALLOWED; not this machine, not each
+# other, no private or link-local address (a cloud's metadata). `baal-firewall check`: whether it is in force. Written
+# by Baal.
 set -euo pipefail
 
 PRIVATE4="10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 169.254.0.0/16"
@@ -215,6 +217,10 @@ rules() { # $1: what addresses contain, $2: control messages, the rest: private 
     for address in $(resolvers "$dot"); do
       echo "-A $chain -d $address -p udp --dport 53 -j RETURN"
       echo "-A $chain -d $address -p tcp --dport 53 -j RETURN"
+    done
+    for address in $ALLOWED; do
+      [[ $address == *"$dot"* ]] || continue
+      echo "-A $chain -d ${address%,*} -p tcp --dport ${address#*,} -j RETURN"
     done
   done
   echo '-A BAAL-OUT -o docker0 -j BAAL-NO'
@@ -294,6 +300,7 @@ guard() {
 
 main() {
   if is_prepared; then return 0; fi
+  rm -f "$STAMP" # should this one break off, what it changed is not taken for what was there before
   wait_for_first_boot
   write_settings_of_a_fresh_machine
   install_missing

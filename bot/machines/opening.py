@@ -1,6 +1,7 @@
 """Where machines come from and what runs agents on them, as the settings say it. What is not used is not imported."""
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -65,12 +66,14 @@ async def _elsewhere(settings: Settings, keepsakes: Keepsakes, authority: "Autho
     from bot.machines.bootstrap import bootstrap  # noqa: PLC0415
     from bot.machines.docker import Elsewhere  # noqa: PLC0415
     from bot.machines.exposure import Trust  # noqa: PLC0415
+    from bot.machines.inference import private_endpoints  # noqa: PLC0415
     from bot.machines.keys import open_ssh  # noqa: PLC0415
 
+    allow = await private_endpoints(settings.inference_url)
     ssh = await open_ssh(settings.ssh_key_file, keepsakes)
     if settings.provider is ProviderName.HOSTS:
         log.info("each server of SSH_HOSTS needs this line in its ~/.ssh/authorized_keys: %s", ssh.public_key)
-    return Elsewhere(ssh, bootstrap, Trust(authority, settings.acme_email))
+    return Elsewhere(ssh, partial(bootstrap, allow=allow), Trust(authority, settings.acme_email))
 
 
 def _hosts(settings: Settings, database: Database, engine: Engine) -> Provider:

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import asyncssh
 import docker
 
-from bot.machines.bootstrap import bootstrap
+from bot.machines.bootstrap import Endpoint, bootstrap
 from bot.machines.provider import Target
 from bot.machines.ssh import Shell, Ssh
 from tests.vm.standins import StandIns
@@ -47,11 +47,11 @@ class Machine:
         self.ports = await self._standins.reboot(self.hash)
         await self.ssh.wait(self.find, self.pin, seconds=SSH_SECONDS)
 
-    async def bootstrap(self, step: str = "bootstrap") -> None:
+    async def bootstrap(self, step: str = "bootstrap", *, allow: Sequence[Endpoint] = ()) -> None:
         """As an engine prepares a machine."""
         async with self.shell() as shell:
             with self.timed(step):
-                await bootstrap(shell)
+                await bootstrap(shell, allow)
 
     async def run(self, script: str, *, seconds: float = MINUTE) -> str:
         """What a script wrote there."""

@@ -50,6 +50,7 @@ for tables in iptables ip6tables; do
 done
 iptables -D FORWARD -i docker0 -o docker0 -j DROP
 """
+ANSWERS = "until docker version >/dev/null 2>&1; do sleep 0.1; done"
 INTERNET, RESOLVER = "203.0.113.10", "10.99.0.53"
 FORBIDDEN = ("10.99.0.1", "172.20.0.1", "192.168.77.1", "100.100.100.200", "169.254.169.254")
 GATEWAY = "10.213.0.1"
@@ -144,3 +145,22 @@ async def test_applied_again_and_after_docker_started_again_nothing_is_doubled(w
     await walled.run("baal-firewall; service docker restart; baal-firewall")
     assert sorted((await walled.run(ours)).splitlines()) == sorted(before.splitlines())
     assert before.count("-j BAAL-OUT") == before.count("-j BAAL-IN") == 2
+
+
+async def test_a_model_server_at_a_private_address_is_opened_alone_and_closed_again(walled):
+    allowed = [(FORBIDDEN[0], 8000), (FORBIDDEN_6, 8000), (GATEWAY, 22)]
+    await walled.bootstrap(allow=allowed)
+    opened = await walls(walled) | dict.fromkeys((address for address, _port in allowed), OPEN)
+    assert await everywhere(walled) == opened
+    assert await from_agent(walled, f"{FORBIDDEN[0]} 53") == {FORBIDDEN[0]: REFUSED}
+
+    await walled.run(
+        f"iptables -F; ip6tables -F; service docker restart; {ANSWERS}; baal-firewall; baal-firewall check"
+    )
+    assert await everywhere(walled) == opened
+
+    await walled.bootstrap(allow=[(FORBIDDEN[1], 8000), (FORBIDDEN_6, 53), (GATEWAY, 23)])
+    assert await everywhere(walled) == await walls(walled) | {FORBIDDEN[1]: OPEN}
+
+    await walled.bootstrap()
+    assert await everywhere(walled) == await walls(walled)

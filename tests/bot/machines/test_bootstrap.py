@@ -61,5 +61,24 @@ async def test_a_connection_that_breaks_is_the_machine_not_reached(error):
         await bootstrap(Shell(Connection(error=error)))
 
 
-def test_bash_can_read_the_script():
-    subprocess.run(("bash", "-n"), input=script(), text=True, check=True)
+ALLOWED = [("192.168.1.5", 8000), ("fd00::5", 8000)]
+
+
+@pytest.mark.parametrize("allow", [(), ALLOWED])
+def test_bash_can_read_the_script(allow):
+    subprocess.run(("bash", "-n"), input=script(allow), text=True, check=True)
+
+
+async def test_what_agents_may_use_besides_changes_the_fingerprint():
+    connection = Connection()
+    await bootstrap(Shell(connection), ALLOWED)
+    given = connection.given[0][1]
+    assert "ALLOWED='192.168.1.5,8000 fd00::5,8000'\n" in given
+    assert given == script(ALLOWED[::-1])
+    assert given.splitlines()[0] != script().splitlines()[0]
+
+
+@pytest.mark.parametrize("address", ["a.example.org", "10.0.0.1'; reboot; '", ""])
+def test_nothing_but_an_address_gets_into_the_script(address):
+    with pytest.raises(ValueError, match="does not appear to be"):
+        script([(address, 8000)])

@@ -9,15 +9,18 @@ import pytest
 from cryptography.fernet import Fernet
 
 from bot.errors import BadSettings
+from bot.machines.bootstrap import script
 from bot.machines.docker import DockerEngine
 from bot.machines.hosts import HostsProvider
 from bot.machines.local import LocalProvider
 from bot.machines.opening import open_authority, open_engine, open_provider
 from bot.machines.process import ProcessEngine
+from bot.machines.ssh import Shell
 from bot.settings import Settings
 from bot.store.keepsakes import Keepsakes
 
-HOSTS = {"provider": "hosts", "engine": "docker", "ssh_hosts": ("a.example.org",)}
+SERVER = "http://203.0.113.9:8000"
+HOSTS = {"provider": "hosts", "engine": "docker", "ssh_hosts": ("a.example.org",), "libertai_gateway": SERVER}
 
 
 @pytest.fixture
@@ -94,3 +97,28 @@ async def test_agents_on_other_machines_are_vouched_for_by_our_own_authority(val
     )
 
     assert (await open_authority(settings, Keepsakes(database, vault)) is not None) is is_own
+
+
+async def prepared(engine):
+    """What it does to a machine: the script that goes there."""
+    given = []
+
+    class Given(Shell):
+        async def run(self, what, script, *, seconds):
+            given.append(script)
+
+    await engine._elsewhere.bootstrap(Given(None))
+    return given
+
+
+async def test_a_model_server_in_the_private_network_is_let_through_the_firewall_of_machines(made):
+    private, _ = await made(**HOSTS | {"llm_base_url": "http://192.168.1.5:8000/v1"})
+    public, _ = await made(**HOSTS | {"llm_base_url": "http://203.0.113.9:8000/v1"})
+    assert await prepared(private) == [script([("192.168.1.5", 8000)])]
+    assert await prepared(public) == [script()]
+
+
+@pytest.mark.parametrize("values", [HOSTS, {"provider": "aleph", "engine": "docker"}])
+async def test_agents_elsewhere_cannot_think_at_loopback(made, values):
+    with pytest.raises(BadSettings, match=r"LLM_BASE_URL: 127[.]0[.]0[.]1 is this host alone"):
+        await made(**values | {"llm_base_url": "http://127.0.0.1:8000/v1"})
