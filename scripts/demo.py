@@ -40,6 +40,7 @@ class Demo:
         self._given = arguments
         self._folder: Path = arguments.folder
         self._processes = self._folder / "processes"
+        self.log = self._folder / "bot.log"
         self.site = site_of(arguments.provider, self._folder)
 
     async def start(self) -> str:
@@ -106,7 +107,7 @@ class Demo:
 
     async def _keep_bot(self, environment: dict[str, str]) -> None:
         """Run the bot, and start it again when it dies: try `kill -9`, nothing is lost."""
-        log = (self._folder / "bot.log").open("ab")
+        log = self.log.open("ab")
         while True:
             bot = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bot", "serve", env=environment, cwd=self._folder, stdout=log, stderr=log
@@ -116,7 +117,7 @@ class Demo:
                 code = await bot.wait()
             finally:
                 await end(bot)
-            print(f"The bot ended with {code}; starting it again (its log: {self._folder / 'bot.log'}).", flush=True)
+            print(f"The bot ended with {code}; starting it again (its log: {self.log}).", flush=True)
             await asyncio.sleep(1)
 
     async def _spawn(self, module: str, *arguments: str) -> str:
@@ -152,7 +153,7 @@ async def run(arguments: argparse.Namespace) -> None:
         demo = Demo(stack, arguments)
         url = await demo.start()
         if arguments.check:
-            await check(url, demo.site)
+            await check(url, demo.site, demo.log)
             return
         print(f"\n  Open {url}\n\nCtrl-C ends it.", flush=True)
         stop = asyncio.Event()

@@ -20,7 +20,6 @@ from scripts.bridge import for_containers
 from scripts.demo_docker import IMAGE, have_image, is_there
 from scripts.demo_sites import WALLS, Spawn
 from scripts.image.commands import Refused, daemon_problem, output, run
-from scripts.image.push import push
 from scripts.image.registry import PROGRAM, is_installed
 from scripts.image.source import ROOT
 from scripts.servers import Host
@@ -102,9 +101,12 @@ def _have_images() -> None:
 def _pushed(registry: str) -> str:
     """The image by its digest in the registry beside the bot."""
     name = f"{registry}/{IMAGE}"
+    print("Pushing the agents' image to a registry here, from which machines pull it.", flush=True)
     output("docker", "tag", IMAGE, name)
     try:
-        return f"{name}@{push(name)}"
+        output("docker", "push", "--quiet", name)
+        digests = output("docker", "image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', name)
+        return next(digest for digest in digests.splitlines() if digest.startswith(registry))
     finally:
         output("docker", "rmi", name)  # the registry has it, and its address is another next time
 

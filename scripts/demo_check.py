@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 from scripts.demo_sites import Site
 from tests.fakes.telegram_client import SimUser, TelegramSim
 
+START_SECONDS = 60
 DEPLOY_SECONDS = 60
 ANSWER_SECONDS = 120
 """A very small model on a busy machine takes its time."""
@@ -46,15 +48,21 @@ async def ask(person: SimUser, question: str, *, timeout: float = ANSWER_SECONDS
     return answer
 
 
-async def check(url: str, site: Site) -> None:
-    """The whole flow against a running demo; raises with the chat so far where it stops."""
+async def check(url: str, site: Site, log: Path) -> None:
+    """The whole flow against a running demo; raises with the chat so far where it stops. `log` is the bot's."""
     async with TelegramSim(url) as telegram:
         owner = await telegram.user(name="Olga")
         await owner.send("/start")
-        await owner.wait_for("your own AI agent")
+        await owner.wait_for("your own AI agent", timeout=START_SECONDS)
         job = "Plan meals from what is in the fridge. Be brief."
         link = await make_agent(owner, name="Chef Ada", job=job, timeout=site.deploy_seconds)
-        print("Steps:", " · ".join(f"{step} {seconds:.1f} s" for step, seconds in await step_seconds(telegram)))
+        print("The card showed:", " → ".join([*await _shown(telegram), "live"]))
+        print(
+            "Seconds:",
+            ", ".join(
+                f"{step} {seconds:.1f}" for step, seconds in step_seconds(await asyncio.to_thread(log.read_text))
+            ),
+        )
         await owner.press("Chat")
         await owner.wait_for("Chef Ada")
         print("Owner asks:", "What can I cook with eggs?")
@@ -71,17 +79,16 @@ async def check(url: str, site: Site) -> None:
     print("The created agent answered its owner and a visitor; deleted, it left no machine behind.")
 
 
-async def step_seconds(telegram: TelegramSim) -> list[tuple[str, float]]:
-    """The steps of the deployment that its card showed, with how long it showed each as the one that happens."""
-    shown: dict[str, float] = {}
-    for call in await telegram.outbox():
-        text = str(call.parameters.get("text", ""))
-        if now := re.search(r"⏳ (.+)…", text):
-            shown.setdefault(now[1], call.at)
-        elif shown and "is live" in text:
-            times = [*shown.values(), call.at]
-            return [(step, times[index + 1] - times[index]) for index, step in enumerate(shown)]
-    return []
+def step_seconds(log: str) -> list[tuple[str, float]]:
+    """How long each step took by the bot's log, with what it logs of the longest ones in them."""
+    found = re.findall(r"(?:step done .*step=(\w+)|(image pulled|machine prepared)).* seconds=([\d.]+)", log)
+    return [(step or part, float(seconds)) for step, part, seconds in found]
+
+
+async def _shown(telegram: TelegramSim) -> list[str]:
+    """The steps that the deployment's card showed as the one that happens; of quick ones it shows not all."""
+    texts = [str(call.parameters.get("text", "")) for call in await telegram.outbox()]
+    return list(dict.fromkeys(step for text in texts for step in re.findall(r"⏳ (.+)…", text)))
 
 
 async def _delete(owner: SimUser, link: str, site: Site) -> None:
@@ -91,5 +98,5 @@ async def _delete(owner: SimUser, link: str, site: Site) -> None:
     await owner.press("Delete for good")
     print("Deleted:", (await owner.wait_for("is deleted", timeout=DELETE_SECONDS)).text)
     async with asyncio.timeout(DELETE_SECONDS):
-        while await site.left():
+        while await site.left():  # noqa: ASYNC110  other processes tell nobody
             await asyncio.sleep(0.2)

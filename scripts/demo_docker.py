@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from bot.machines.docker import DockerEngine
 from bot.machines.local import LocalProvider
 from scripts.bridge import for_containers
 from scripts.demo_sites import WALLS, Spawn
-from scripts.image.commands import Refused, daemon_problem, run
+from scripts.image.commands import Refused, daemon_problem, output, run
 from scripts.image.source import ROOT
 from scripts.servers import Host
 
@@ -74,5 +73,8 @@ def have_image() -> None:
 
 def is_there(image: str) -> bool:
     """Whether Docker has it."""
-    asked = subprocess.run(("docker", "image", "inspect", image), capture_output=True, check=False)
-    return asked.returncode == 0
+    try:
+        output("docker", "image", "inspect", image)
+    except Refused:
+        return False
+    return True
