@@ -2,8 +2,17 @@ import asyncio
 
 import pytest
 
+from bot.machines import ssh
 from tests.vm.machine import machine_of
 from tests.vm.standins import DEBIAN_12, DEBIAN_13, PREPARED_12, PREPARED_13, StandIns
+
+
+@pytest.fixture(scope="session", autouse=True)
+def often():
+    """These machines boot within a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssh, "POLL_SECONDS", 0.2)
+        yield
 
 
 @pytest.fixture(scope="module", params=[DEBIAN_12, DEBIAN_13], ids=["debian12", "debian13"])

@@ -9,6 +9,7 @@ import fcntl
 import secrets
 import subprocess
 import tempfile
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,20 @@ class StandIns:
         self._image = image
         self._prefix = prefix or f"{PREFIX}{secrets.token_hex(3)}-"
         self._started: set[str] = set()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One after another for a machine: one that moves ends on its old node and starts on its new one."""
 
     async def start(self, item_hash: str, keys: list[str]) -> dict[int, int]:
         """A machine that these SSH keys open; its ports → where they are on loopback."""
         await asyncio.to_thread(make_image, self._image)
-        container = await asyncio.to_thread(self._start, item_hash, keys)
+        async with self._turns[item_hash]:
+            container = await asyncio.to_thread(self._start, item_hash, keys)
         return ports_of(container)
 
     async def stop(self, item_hash: str) -> None:
         """End it, with its disk. Harmless for one that is gone."""
-        await asyncio.to_thread(self._stop, item_hash)
+        async with self._turns[item_hash]:
+            await asyncio.to_thread(self._stop, item_hash)
 
     async def reboot(self, item_hash: str) -> dict[int, int]:
         """Off and on again: the disk stays, firewall and processes do not; it may have other ports now."""

@@ -104,10 +104,13 @@ async def prepared(engine):
     given = []
 
     class Given(Shell):
+        def __init__(self):
+            """On no connection."""
+
         async def run(self, what, script, *, seconds):
             given.append(script)
 
-    await engine._elsewhere.bootstrap(Given(None))
+    await engine._elsewhere.bootstrap(Given())
     return given
 
 
