@@ -20,7 +20,7 @@ async def test_it_is_driven_once_and_leaves_nothing(tmp_path):
     assert [step for step in card.removeprefix("The card showed: ").split(" → ") if step in STEPS] == STEPS
     assert "“What can I cook with eggs?”" in done.said
     assert "deleted, it left no machine behind" in done.said
-    print(next(line for line in done.said.splitlines() if line.startswith("Seconds:")))
+    print(next(line for line in done.said.splitlines() if line.startswith("Seconds:")))  # noqa: T201  for `pytest -rP`
     assert await AlephSite(tmp_path).left() == []
     log = await asyncio.to_thread((tmp_path / "bot.log").read_text)
     assert "Traceback" not in log
