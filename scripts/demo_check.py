@@ -16,6 +16,12 @@ DELETE_SECONDS = 90
 FAILED = "⚠️"
 
 
+async def greet(person: SimUser) -> None:
+    """Begin; the bot may still be starting."""
+    await person.send("/start")
+    await person.wait_for("your own AI agent", timeout=START_SECONDS)
+
+
 async def make_agent(owner: SimUser, *, name: str, job: str, timeout: float = DEPLOY_SECONDS) -> str:
     """Go through the wizard and wait until the agent is live; its deep link."""
     await owner.send("/create")
@@ -52,8 +58,7 @@ async def check(url: str, site: Site, log: Path) -> None:
     """The whole flow against a running demo; raises with the chat so far where it stops. `log` is the bot's."""
     async with TelegramSim(url) as telegram:
         owner = await telegram.user(name="Olga")
-        await owner.send("/start")
-        await owner.wait_for("your own AI agent", timeout=START_SECONDS)
+        await greet(owner)
         job = "Plan meals from what is in the fridge. Be brief."
         link = await make_agent(owner, name="Chef Ada", job=job, timeout=site.deploy_seconds)
         print("The card showed:", " → ".join([*await _shown(telegram), "live"]))
