@@ -11,7 +11,7 @@ TOKEN = re.compile(r"(?<!\d)\d{3,}:[A-Za-z0-9_-]{20,}")
 KEY = re.compile(r"\bLTAI_[A-Za-z0-9_-]+")
 LOGIN = re.compile(r"(?<=://)[^\s/@]*:[^\s@]*(?=@)")
 SECRETS = (TOKEN, KEY, LOGIN)
-NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "uvicorn", "sqlalchemy.engine", "asyncio", "dbos")
+NOISY = ("httpx", "httpcore", "telegram", "aiohttp", "uvicorn", "asyncssh", "sqlalchemy.engine", "asyncio", "dbos")
 
 
 class Redacting(logging.Formatter):

@@ -2,16 +2,37 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 15
+LOOPBACK = "127.0.0.1"
 
 
-async def start_server(stack: AsyncExitStack, module: str, *arguments: str, log: Path) -> str:
-    """Run a module that prints its URL when it is ready; the URL. It ends with the stack."""
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where a server here must listen, and what those call it who are to reach it."""
+
+    listen: str = LOOPBACK
+    called: str = LOOPBACK
+
+    def seen(self, url: str) -> str:
+        """The URL of a server that listens there, as they must write it."""
+        return f"http://{self.called}:{urlsplit(url).port}"
+
+
+async def start_server(
+    stack: AsyncExitStack, module: str, *arguments: str, log: Path, note: Callable[[int], None] | None = None
+) -> str:
+    """Run a module that prints its URL when it is ready; the URL. It ends with the stack.
+
+    `note` is told its process id at once.
+    """
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *arguments),
@@ -21,6 +42,8 @@ async def start_server(stack: AsyncExitStack, module: str, *arguments: str, log:
             process_group=0,  # a Ctrl-C in the terminal is for what started it
         )
     stack.push_async_callback(end, process)
+    if note:
+        note(process.pid)
     assert process.stdout is not None  # noqa: S101  PIPE was asked for
     async with asyncio.timeout(START_SECONDS):
         line = (await process.stdout.readline()).decode().strip()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -132,7 +133,10 @@ class Converger:
         if not await self._books.enter(attempt, phase):
             raise Superseded
         await self._notifier.show(attempt.agent_id)
+        begun = time.monotonic()
         await self._step(phase.value, lambda: self._under_lease(attempt, work(attempt.agent_id)))
+        seconds = round(time.monotonic() - begun, 2)
+        log.info(line("step done", agent=attempt.agent_id, step=phase.value, seconds=seconds))
 
     async def _under_lease(self, attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
         await while_held(lambda: self._books.renew(attempt), work)

@@ -35,12 +35,19 @@ def need_docker() -> None:
 
 def docker_problem() -> str | None:
     """Why nothing can be built here; None if it can."""
+    if problem := daemon_problem():
+        return problem
+    if not _works("docker", "buildx", "version"):
+        return "needs BuildKit: install buildx (Debian: docker-buildx), Docker's builder"
+    return None
+
+
+def daemon_problem() -> str | None:
+    """Why no container can be run here; None if one can."""
     if not shutil.which("docker"):
         return "needs Docker: install it (Debian: docker.io and docker-buildx)"
     if not _works("docker", "version"):
         return "Docker does not answer: start its daemon, or see with `docker version` why this user may not talk to it"
-    if not _works("docker", "buildx", "version"):
-        return "needs BuildKit: install buildx (Debian: docker-buildx), Docker's builder"
     return None
 
 

@@ -1,8 +1,13 @@
-"""A registry on loopback, for a while: Debian's `docker-registry`."""
+"""A registry on loopback, for a while: Debian's `docker-registry`.
+
+`python -m scripts.image.registry` runs one until it is told to stop.
+"""
 
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from scripts.image.commands import Refused
+from scripts.image.commands import Refused, in_one_line
 
 PROGRAM = "docker-registry"
 START_SECONDS = 20
@@ -69,3 +74,14 @@ def _answers(url: str) -> bool:
         return not httpx.get(url).is_server_error  # one that wants a password says so
     except httpx.TransportError:
         return False
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the program that it has started ends with it
+    with loopback_registry() as place:
+        print(f"registry at http://{place}", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(in_one_line(main))

@@ -8,14 +8,11 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import docker
 import httpx
 from pydantic import SecretStr
 
@@ -25,11 +22,11 @@ from bot.machines.docker import DockerEngine
 from bot.machines.engine import Spec
 from bot.machines.provider import Place
 from bot.settings import FALLBACK_MODELS
+from scripts.bridge import for_containers, reachable
 from scripts.image.commands import Refused, in_one_line, need_docker, output
 from scripts.image.terminal import talk
 from scripts.servers import start_server
 from scripts.thinking import SCRIPTED_KEY, Model, choose
-from tests.containers import gateway
 
 IMAGE = "baal/agent:dev"
 SCRIPTED = "scripted"
@@ -87,38 +84,15 @@ async def _model(stack: AsyncExitStack, wanted: str) -> Model:
     logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="baal-run-agent-")))
 
     async def serve(module: str, *options: str) -> str:
-        listen, called = await asyncio.to_thread(_this_host)
-        url = await start_server(stack, module, "--host", listen, "--port", "0", *options, log=logs / module)
-        return f"http://{called}:{urlsplit(url).port}/v1"
+        host = await for_containers()
+        url = await start_server(stack, module, "--host", host.listen, "--port", "0", *options, log=logs / module)
+        return f"{host.seen(url)}/v1"
 
     return await choose(
         wanted,
         local=lambda: serve("scripts.local_model"),
         scripted=lambda: serve("tests.fakes.libertai", "--key", SCRIPTED_KEY),
     )
-
-
-def _this_host() -> tuple[str, str]:
-    """Where a server here must listen for containers to reach it, and what they call it."""
-    client = docker.from_env()
-    try:
-        address = gateway(client)
-        with socket.create_server((address, 0)):
-            return address, address
-    except OSError:  # Docker has a virtual machine of its own, which passes calls on
-        return "127.0.0.1", "host.docker.internal"
-    finally:
-        client.close()
-
-
-def reachable(model: Model) -> Model:
-    """`Refused` for a server on this machine's loopback: in a container that is the container."""
-    host = urlsplit(model.base_url).hostname or ""
-    if host in {"localhost", "::1"} or host.startswith("127."):
-        raise Refused(
-            f"a container cannot reach {model.base_url}: let it listen on Docker's bridge, and name that address"
-        )
-    return model
 
 
 async def _model_name(model: Model, wanted: str) -> str:

@@ -7,6 +7,9 @@ one of its own, all on loopback. The unmodified SDK works against it.
 
 import argparse
 import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,12 +88,31 @@ def _litestar(routes: list[Any], **dependencies: Provide) -> Litestar:
     )
 
 
-async def _serve(balances: dict[str, int], nodes: int) -> None:
-    async with AlephDouble(nodes) as aleph:
+@contextmanager
+def _standins(prefix: str) -> Iterator[Machines]:
+    """Real machines, of which nothing is left; nor of those of a run that was killed."""
+    # Here, because all others need no Docker.
+    import docker  # noqa: PLC0415
+
+    from tests.vm.standins import PREPARED_12, StandIns, remove_all  # noqa: PLC0415
+
+    with closing(docker.from_env()) as client:
+        remove_all(client, prefix)
+        try:
+            yield StandIns(client, PREPARED_12, prefix)
+        finally:
+            remove_all(client, prefix)
+
+
+async def _serve(balances: dict[str, int], nodes: int, machines: Machines | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AlephDouble(nodes, machines) as aleph:
         for address, amount in balances.items():
             aleph.world.credit(address, amount)
         print(aleph.url, flush=True)  # noqa: T201  for whoever starts it
-        await asyncio.Event().wait()
+        await stop.wait()
 
 
 def main() -> None:
@@ -98,9 +120,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--credit", action="append", default=[], metavar="ADDRESS=CREDITS")
     parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--machines", choices=["none", "stand-ins"], default="none", help="what instances are")
+    parser.add_argument("--prefix", default="baal-aleph-double-", help="of the names of stand-ins")
     given = parser.parse_args()
-    balances = dict(each.split("=", 1) for each in given.credit)
-    asyncio.run(_serve({address: int(amount) for address, amount in balances.items()}, given.nodes))
+    pairs = (each.split("=", 1) for each in given.credit)
+    balances = {address: int(amount) for address, amount in pairs}
+    if given.machines == "none":
+        asyncio.run(_serve(balances, given.nodes, None))
+        return
+    with _standins(given.prefix) as machines:
+        # Its end waits for the threads in which machines boot.
+        asyncio.run(_serve(balances, given.nodes, machines))
 
 
 if __name__ == "__main__":

@@ -45,10 +45,11 @@ def make_image(image: str) -> None:
 class StandIns:
     """Boots and ends machines; implements `tests.fakes.aleph_world.Machines`."""
 
-    def __init__(self, client: docker.DockerClient, image: str = DEBIAN_12) -> None:
+    def __init__(self, client: docker.DockerClient, image: str = DEBIAN_12, prefix: str = "") -> None:
+        """`prefix` begins the names of its containers; without one it is its own."""
         self._client = client
         self._image = image
-        self._prefix = f"{PREFIX}{secrets.token_hex(3)}-"
+        self._prefix = prefix or f"{PREFIX}{secrets.token_hex(3)}-"
         self._started: set[str] = set()
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One after another for a machine: one that moves ends on its old node and starts on its new one."""
@@ -98,12 +99,29 @@ class StandIns:
 
     def _stop(self, item_hash: str) -> None:
         self._started.discard(item_hash)
-        name = self._name(item_hash)
+        _remove(self._client, self._name(item_hash))
+
+
+def remove_all(client: docker.DockerClient, prefix: str) -> None:
+    """End the machines whose names begin so, also those of a process that was killed."""
+    for name in names(client, prefix):
+        _remove(client, name)
+    for volume in client.volumes.list(filters={"name": f"^{prefix}"}):
+        volume.remove(force=True)
+
+
+def names(client: docker.DockerClient, prefix: str) -> list[str]:
+    """Of the machines that are there."""
+    listed = client.api.containers(all=True, filters={"name": f"^/{prefix}"})
+    return [container["Names"][0].removeprefix("/") for container in listed]
+
+
+def _remove(client: docker.DockerClient, name: str) -> None:
+    with suppress(docker.errors.NotFound):
+        client.containers.get(name).remove(force=True)
+    for path in STATE:
         with suppress(docker.errors.NotFound):
-            self._client.containers.get(name).remove(force=True)
-        for path in STATE:
-            with suppress(docker.errors.NotFound):
-                self._client.volumes.get(_volume(name, path)).remove(force=True)
+            client.volumes.get(_volume(name, path)).remove(force=True)
 
 
 def _volume(name: str, path: str) -> str:

@@ -1,6 +1,8 @@
 """An instance of the network's double is a machine that lets its owner in where the node says."""
 
 import asyncio
+import secrets
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -11,9 +13,11 @@ from aleph_message.models import Payment, PaymentType
 
 from bot.machines.provider import Target
 from bot.machines.ssh import Ssh
+from scripts.servers import start_server
 from tests.fakes.aleph import AlephDouble
 from tests.fakes.aleph_world import ROOTFS
 from tests.vm.machine import new_ssh
+from tests.vm.standins import PREPARED_12, StandIns, names, remove_all
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
 
@@ -59,3 +63,20 @@ async def test_an_instance_is_a_machine_with_its_own_ports(standins, monkeypatch
             await shell.run("a page", "busybox httpd -p 443 -h /etc", seconds=10)
         async with httpx.AsyncClient() as http:
             assert (await http.get(f"http://127.0.0.1:{ports['443']}/hostname")).text.strip() == item_hash[:16]
+
+
+async def test_the_double_as_a_process_begins_and_ends_without_machines(docker_client, tmp_path):
+    prefix = f"baal-vm-test-{secrets.token_hex(3)}-"
+    machines = StandIns(docker_client, PREPARED_12, prefix)
+    try:
+        await machines.start(secrets.token_hex(32), [])
+        async with AsyncExitStack() as stack:
+            options = ("--machines", "stand-ins", "--prefix", prefix)
+            await start_server(stack, "tests.fakes.aleph", *options, log=tmp_path / "log")
+            assert names(docker_client, prefix) == [], "what a killed one has left"
+            await machines.start(secrets.token_hex(32), [])
+
+        assert names(docker_client, prefix) == []
+        assert docker_client.volumes.list(filters={"name": prefix}) == []
+    finally:
+        remove_all(docker_client, prefix)
