@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from bot.errors import NotReached
 from bot.machines.provider import Place, Remote
+from bot.machines.ssh import CommandFailed
 from tests.sshd import free_port
 from tests.vm.machine import Machine
 from tests.vm.standins import ROOT
@@ -43,7 +44,7 @@ class Emulated(Machine):
     async def reboot(self) -> None:
         """As its administrator does it. The address stays."""
         before = await self.run(BOOT_ID)
-        with suppress(NotReached):  # it may be gone before it has answered
+        with suppress(NotReached, CommandFailed):  # it may be gone before it has answered
             await self.run("systemctl reboot")
         async with asyncio.timeout(BOOT_SECONDS):
             while await self._boot_id() in {before, ""}:
@@ -68,7 +69,7 @@ class Emulated(Machine):
     async def _boot_id(self) -> str:
         try:
             return await self.run(BOOT_ID)
-        except NotReached:
+        except (NotReached, CommandFailed):
             return ""
 
 
