@@ -92,6 +92,10 @@ release: $(STAMP) ## make VERSION=x.y.z of the unreleased changes: check, commit
 test: $(STAMP) ## every test this machine can run (WHAT='-m "not e2e"' for the fast ones)
 	$(BIN)/python -m pytest -n auto $(WHAT)
 
+.PHONY: e2e-qemu
+e2e-qemu: $(STAMP) ## prepare, reboot and wipe a machine with a kernel of its own in QEMU, with an agent on it (10-30 minutes)
+	E2E_QEMU=1 $(BIN)/python -m pytest -n 0 -s -m qemu tests/vm
+
 .PHONY: bench
 bench: $(STAMP) ## speed and memory beside the floor, in one run; CHECK=1 fails where a goal is missed
 	$(BIN)/python -m scripts.bench $(if $(CHECK),--check)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from bot.store.database import Database
 from bot.store.vault import Vault
 from tests.containers import AGENT_IMAGE, build
-from tests.needs import IN_CI, NEEDS
+from tests.needs import IN_CI, NEEDS, OPT_IN
 from tests.postgres import running_postgres
 
 ON_EACH_DATABASE = (
@@ -34,10 +34,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What this machine cannot run is skipped with a reason on a laptop, and fails in CI."""
-    if IN_CI:
-        return
+    needs = {marker: missing for marker, missing in NEEDS.items() if marker in OPT_IN or not IN_CI}
     for item in items:
-        for marker, missing in NEEDS.items():
+        for marker, missing in needs.items():
             if item.get_closest_marker(marker) and (reason := missing()):
                 item.add_marker(pytest.mark.skip(reason=reason))
 

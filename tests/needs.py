@@ -9,6 +9,7 @@ from pathlib import Path
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 IN_CI = os.environ.get("CI") == "true"
+ASKED = "E2E_QEMU"
 
 
 def _browser() -> str:
@@ -40,11 +41,18 @@ def _machines() -> str:
     return _docker() or (f"no {' and no '.join(missing)} command" if missing else "")
 
 
+def _asked_for() -> str:
+    return "" if ASKED in os.environ else "takes a quarter of an hour: `make e2e-qemu` runs it"
+
+
 NEEDS: dict[str, Callable[[], str]] = {
     "browser": _browser,
     "image": _docker,
     "acme": _docker,
     "postgres": _postgres,
     "vm": _machines,
+    "qemu": _asked_for,
 }
 """Marker → what is missing, empty if nothing is."""
+OPT_IN = {"qemu"}
+"""Never required, not in CI either."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -23,12 +24,13 @@ def new_ssh() -> Ssh:
     return Ssh(asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode())
 
 
-class Machine:
+class Machine(ABC):
     """One machine, its ports and the operator's key."""
 
-    def __init__(self, standins: StandIns) -> None:
-        self._standins = standins
-        self.hash = os.urandom(32).hex()
+    ssh_seconds: float = SSH_SECONDS
+    """How long it may take from power to SSH."""
+
+    def __init__(self) -> None:
         self.ssh = new_ssh()
         self.ports: dict[int, int] = {}
         self.host_key: str | None = None
@@ -38,14 +40,17 @@ class Machine:
     async def start(self) -> None:
         """Boot it, until it lets us in."""
         with self.timed("boot"):
-            self.ports = await self._standins.start(self.hash, [self.ssh.public_key])
+            self.ports = await self._power_on()
         with self.timed("ssh"):
-            await self.ssh.wait(self.find, self.pin, seconds=SSH_SECONDS)
+            await self.ssh.wait(self.find, self.pin, seconds=self.ssh_seconds)
 
+    @abstractmethod
+    async def _power_on(self) -> dict[int, int]:
+        """Its ports → where they are on loopback."""
+
+    @abstractmethod
     async def reboot(self) -> None:
         """Off and on, until it lets us in."""
-        self.ports = await self._standins.reboot(self.hash)
-        await self.ssh.wait(self.find, self.pin, seconds=SSH_SECONDS)
 
     async def bootstrap(self, step: str = "bootstrap", *, allow: Sequence[Endpoint] = ()) -> None:
         """As an engine prepares a machine."""
@@ -80,11 +85,28 @@ class Machine:
         self.host_key = key
 
 
+class StandIn(Machine):
+    """A container that stands for one."""
+
+    def __init__(self, standins: StandIns) -> None:
+        super().__init__()
+        self._standins = standins
+        self.hash = os.urandom(32).hex()
+
+    async def reboot(self) -> None:
+        """It may have other ports afterwards."""
+        self.ports = await self._standins.reboot(self.hash)
+        await self.ssh.wait(self.find, self.pin, seconds=self.ssh_seconds)
+
+    async def _power_on(self) -> dict[int, int]:
+        return await self._standins.start(self.hash, [self.ssh.public_key])
+
+
 @contextmanager
 def machine_of(client: docker.DockerClient, image: str) -> Iterator[Machine]:
     """For fixtures: a machine that is gone afterwards."""
     standins = StandIns(client, image)
-    machine = Machine(standins)
+    machine = StandIn(standins)
     try:
         asyncio.run(machine.start())
         yield machine
