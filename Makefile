@@ -50,7 +50,7 @@ lock: $(UV) ## pin every dependency by hash again (requirements/*.lock)
 	$(COMPILE) --no-deps --group standin -o requirements/standin.lock
 
 .PHONY: demo
-demo: $(STAMP) model ## try Baal in the browser: no account, no key, no Docker (CHECK=1 drives it once, TOOLS=1 lets agents run commands; PROVIDER=docker in containers, PROVIDER=aleph-sim on machines of a simulated network)
+demo: $(STAMP) model ## try Baal in the browser: no account, no key, no Docker (PROVIDER=docker: containers, PROVIDER=aleph-sim: rented machines, simulated; CHECK=1 drives it once, TOOLS=1 lets agents run commands)
 	@$(BIN)/python -m scripts.demo $(if $(CHECK),--check) $(if $(TOOLS),--tools) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT)) $(if $(PROVIDER),--provider '$(PROVIDER)')
 
 # The demo's local model, 130 MB; where it cannot be installed the demo says so and uses a scripted one.

@@ -6,8 +6,11 @@ import sys
 import psutil
 import pytest
 
-from scripts import leftovers
+from scripts import demo_aleph, leftovers
+from scripts.bridge import reachable
+from scripts.image.commands import Refused
 from scripts.servers import ROOT
+from scripts.thinking import choose
 from tests.e2e.demo import drive, running, url_of
 
 pytestmark = pytest.mark.e2e
@@ -77,3 +80,29 @@ def test_another_process_of_the_same_number_is_left_alone(tmp_path):
         assert other.poll() is None
         other.communicate()
     assert other.returncode != -15
+
+
+async def test_all_that_is_missing_for_machines_is_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_aleph, "daemon_problem", lambda: None)
+    monkeypatch.setattr(demo_aleph, "is_installed", lambda: False)
+    monkeypatch.setattr(demo_aleph, "is_there", lambda _: False)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+
+    with pytest.raises(Refused) as refused:
+        await demo_aleph.AlephSite(tmp_path).host()
+
+    registry, builder, root = str(refused.value).splitlines()
+    assert registry == "PROVIDER=aleph-sim needs docker-registry: apt-get install docker-registry"
+    assert builder.endswith("apt-get install mmdebstrap")
+    assert "sudo scripts/standin/vm baal-standin/vm:12-prepared" in root
+
+
+async def test_a_model_that_containers_cannot_reach_is_refused(monkeypatch):
+    monkeypatch.setenv("LLM_BASE_URL", "http://127.0.0.1:1/v1")
+    with pytest.raises(Refused, match="a container cannot reach"):
+        reachable(await choose("local", local=never, scripted=never))
+
+
+async def never() -> str:
+    raise AssertionError("the environment names one")
