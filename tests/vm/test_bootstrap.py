@@ -27,7 +27,7 @@ cp /etc/apt/sources.list /root/
 echo 'deb http://127.0.0.1:9/debian stable main' >/etc/apt/sources.list
 """
 BREAK_OFF = """
-until pgrep -f 'dpkg-deb.*docker\\.io' >/dev/null; do sleep 0.02; done
+until [ "$(dpkg-query -W -f '${db:Status-Status}' docker.io 2>/dev/null)" = half-installed ]; do :; done
 kill -9 $(pgrep -f '^bash -s' | grep -vx $$) $(pgrep -x 'apt-get|dpkg')
 """
 
