@@ -7,7 +7,7 @@ from typing import Any, override
 
 from bot.errors import DatabaseLost
 
-TOKEN = re.compile(r"(?<!\d)\d{3,}:[A-Za-z0-9_-]{20,}")
+TOKEN = re.compile(r"(?<!\d)(?<!sha)\d{3,}:[A-Za-z0-9_-]{20,}")
 KEY = re.compile(r"\bLTAI_[A-Za-z0-9_-]+")
 LOGIN = re.compile(r"(?<=://)[^\s/@]*:[^\s@]*(?=@)")
 SECRETS = (TOKEN, KEY, LOGIN)

@@ -171,10 +171,20 @@ class Https:
         """The first that answers, under TLS and certified."""
         if container.status != "running":
             return None
-        answers = await asyncio.gather(
-            *(health.answers(url, tls=self._trust.context, name=self._name) for url in self._urls)
-        )
-        return next((url for url, is_there in zip(self._urls, answers, strict=True) if is_there), None)
+        asked = [asyncio.create_task(self._answers(url)) for url in self._urls]
+        try:
+            # In their order, and no longer than it takes: a way that leads nowhere is silent for seconds.
+            for url, answer in zip(self._urls, asked, strict=True):
+                if await answer:
+                    return url
+            return None
+        finally:
+            for answer in asked:
+                answer.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _answers(self, url: str) -> bool:
+        return await health.answers(url, tls=self._trust.context, name=self._name)
 
     @property
     def _mode(self) -> str:

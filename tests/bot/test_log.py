@@ -19,6 +19,13 @@ def test_tokens_and_keys_never_reach_a_log_line():
     assert Redacting("%(message)s").format(record) == "GET https://api.telegram.org/bot***/getMe with ***"
 
 
+def test_a_digest_is_no_token():
+    digest = "127.0.0.1:5055/baal/agent@sha256:" + "0123456789abcdef" * 4
+    record = logging.LogRecord("x", logging.INFO, "", 0, f"image pulled image={digest}", (), None)
+
+    assert Redacting("%(message)s").format(record) == f"image pulled image={digest}"
+
+
 def test_a_login_in_a_url_never_reaches_a_log_line():
     record = logging.LogRecord("x", logging.INFO, "", 0, "at postgresql://baal:pass:word@db:5432/baal again", (), None)
 
