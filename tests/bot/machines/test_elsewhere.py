@@ -321,8 +321,9 @@ async def test_an_engine_without_a_key_says_so():
 
 async def test_with_a_public_authority_the_agent_gets_the_certificate_itself():
     own = Elsewhere(Sshd(), "m-0123456789abcdef", host="abc.2n6.me")
-    exposure = await Https.of(own.place, Trust(None))
-    assert exposure.environment() == {"TLS_MODE": "acme", "SITE_HOST": "abc.2n6.me"}
+    exposure = await Https.of(own.place, Trust(None, "a@example.org"))
+    acme = {"TLS_MODE": "acme", "SITE_HOST": "abc.2n6.me", "ACME_EMAIL": "a@example.org"}
+    assert exposure.environment() == acme
     assert exposure.labels() == {"baal.certified": "acme abc.2n6.me"}
 
     own.hosts = ["127.0.0.1"]
