@@ -42,7 +42,7 @@ def _machines() -> str:
 
 
 def _asked_for() -> str:
-    return "" if ASKED in os.environ else "takes a quarter of an hour: `make e2e-qemu` runs it"
+    return "" if ASKED in os.environ else "takes 10 to 30 minutes: `make e2e-qemu` runs it"
 
 
 NEEDS: dict[str, Callable[[], str]] = {
