@@ -1,11 +1,10 @@
 """Hundreds of machines rented and given back in a network that fails, by bots that are killed at every boundary.
 
-`CHAOS_SEED=n` repeats a run's dice, `CHAOS_AGENTS=n` makes it longer.
+`CHAOS_SEED=n` throws other dice (the processes' timing differs anyway), `CHAOS_AGENTS=n` makes it longer.
 """
 
 import asyncio
 import os
-import random
 from decimal import Decimal
 
 import pytest
@@ -19,7 +18,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 AGENTS = int(os.environ.get("CHAOS_AGENTS", "200"))
 PER_LIFE = 4
-SEED = int(os.environ.get("CHAOS_SEED", random.randrange(10**6)))  # noqa: S311  printed, so that it can be repeated
+SEED = int(os.environ.get("CHAOS_SEED", "11"))
 
 
 @pytest.fixture
