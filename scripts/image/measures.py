@@ -153,8 +153,12 @@ def _settled_memory(container: Container) -> int:
 
 
 def _memory(container: Container) -> int:
-    told: Any = container.stats(stream=False)
-    counted, details = told["memory_stats"], told["memory_stats"]["stats"]
+    counted: Any = {}
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while "stats" not in counted and time.monotonic() < deadline:  # Docker may not have counted yet
+        told: Any = container.stats(stream=False)
+        counted = told["memory_stats"]
+    details = counted["stats"]
     return int(counted["usage"] - details.get("total_inactive_file", details.get("inactive_file", 0)))
 
 

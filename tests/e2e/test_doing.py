@@ -70,7 +70,7 @@ async def running_bot(settings: Settings) -> AsyncIterator[None]:
 @pytest.fixture
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     agent = AgentDouble()
-    monkeypatch.setattr("bot.app.make_engine", AsyncMock(return_value=AgentDoubleEngine(agent)))
+    monkeypatch.setattr("bot.app.open_engine", AsyncMock(return_value=AgentDoubleEngine(agent)))
     async with TelegramDouble() as telegram, LibertAIDouble(keys=[OPERATOR_KEY]) as libertai:
         values = {name.lower(): value for name, value in environment(telegram, libertai, tmp_path).items()}
         await agent.start()
