@@ -73,7 +73,9 @@ class Agents:
             known = (await session.exec(select(Agent).where(col(Agent.link) == draft.link))).first()
             if known:
                 return known
-            living = select(func.count()).where(col(Agent.owner_id) == draft.user_id, col(Agent.wanted) == Wanted.ON)
+            living = select(func.count()).where(
+                col(Agent.owner_id) == draft.user_id, col(Agent.wanted) != Wanted.DELETED
+            )
             if (await session.exec(living)).one() >= self.limit:
                 raise Refused("agent-limit", limit=self.limit)
             await self._check_key(session, draft.user_id)

@@ -16,7 +16,7 @@ from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from bot.errors import BadSettings, DatabaseLost
-from bot.store import models  # noqa: F401  registers the tables
+from bot.store import models, records  # noqa: F401  registers the tables
 from bot.store.reach import complaint, first_line, reach
 
 log = logging.getLogger(__name__)

@@ -23,30 +23,41 @@ def new_machine_id() -> str:
     return f"m-{secrets.token_hex(8)}"
 
 
-def _telegram_id(*, primary_key: bool = False, index: bool = False) -> Column[int]:
+def telegram_id(*, primary_key: bool = False, index: bool = False) -> Column[int]:
+    """A number that somebody else gives out."""
     # Telegram ids pass 2**31. Also for other numbers that somebody else gives out.
     return Column(BigInteger, primary_key=primary_key, index=index, autoincrement=False, nullable=False)
 
 
-def _own_id() -> Column[int]:
+def own_id() -> Column[int]:
+    """A number that counts up by itself."""
     # Big, because people can make any number come back in a button. Only an INTEGER counts by itself on SQLite.
     return Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
 
 
-def _word(words: type[StrEnum], *, index: bool = False) -> Column[StrEnum]:
+def word_column(words: type[StrEnum], *, index: bool = False) -> Column[StrEnum]:
+    """One of these words."""
     # As text, not as a Postgres enum type: a new word then needs no migration.
     stored = Enum(words, native_enum=False, length=16, values_callable=lambda members: [word.value for word in members])
     return Column(stored, nullable=False, index=index)
 
 
-def _open_rows(name: str, column: str, condition: str) -> Index:
+def open_rows(name: str, column: str, condition: str) -> Index:
+    """An index of the few rows that something is still to be done with."""
     return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
+def only_one(name: str, column: str, condition: str) -> Index:
+    """Of the rows that meet the condition there is one at a time."""
+    return Index(name, column, unique=True, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 class Wanted(StrEnum):
-    """What an agent's owner wants of it."""
+    """What is wanted of an agent."""
 
     ON = "on"
+    ASLEEP = "asleep"
+    """Kept as a snapshot, without a machine, until somebody needs it."""
     DELETED = "deleted"
 
 
@@ -58,11 +69,21 @@ class Phase(StrEnum):
     REACHING = "reaching"
     PREPARING = "preparing"
     STARTING = "starting"
+    RESTORING = "restoring"
     PROVING = "proving"
     RUNNING = "running"
+    UPDATING = "updating"
+    """It works, while the machine that follows is made ready."""
+    DOZING = "dozing"
+    """Its state is being brought to safety; then its machine is given back."""
+    ASLEEP = "asleep"
     FAILED = "failed"
     DELETING = "deleting"
     GONE = "gone"
+
+
+SERVING = (Phase.RUNNING, Phase.UPDATING)
+"""Phases in which an agent takes turns."""
 
 
 class MachineState(StrEnum):
@@ -70,9 +91,24 @@ class MachineState(StrEnum):
 
     INTENT = "intent"
     RENTED = "rented"
+    READY = "ready"
+    """Prepared, of the pool, and nobody's yet."""
     ACTIVE = "active"
+    """An agent works on it: the row of the agent names it."""
+    QUARANTINED = "quarantined"
+    """It failed, and is kept a while for those who want to look."""
     DOOMED = "doomed"
     GONE = "gone"
+
+
+class Purpose(StrEnum):
+    """Why a machine was rented."""
+
+    DEPLOY = "deploy"
+    UPDATE = "update"
+    HEAL = "heal"
+    WAKE = "wake"
+    POOL = "pool"
 
 
 class RentalState(StrEnum):
@@ -123,7 +159,7 @@ class DraftStep(StrEnum):
 class User(SQLModel, table=True):
     """A person who wrote to the bot."""
 
-    id: int = Field(sa_column=_telegram_id(primary_key=True))
+    id: int = Field(sa_column=telegram_id(primary_key=True))
     name: str = ""
     language: str = ""
     sealed_key: str | None = None
@@ -140,19 +176,20 @@ class Agent(SQLModel, table=True):
     tries at one wish, `next_at` holds back the next. `lease_owner` may work on it until `lease_until`.
     """
 
-    id: int | None = Field(default=None, sa_column=_own_id())
-    owner_id: int = Field(sa_column=_telegram_id(index=True))
+    id: int | None = Field(default=None, sa_column=own_id())
+    owner_id: int = Field(sa_column=telegram_id(index=True))
     link: str = Field(default_factory=new_link, unique=True, index=True)
     name: str
     job: str
     model: str
     sealed_secret: str
     release: str
+    """What it shall run; `Machine.release` is what it runs."""
 
-    wanted: Wanted = Field(default=Wanted.ON, sa_column=_word(Wanted))
+    wanted: Wanted = Field(default=Wanted.ON, sa_column=word_column(Wanted))
     generation: int = 1
     observed_generation: int = 0
-    phase: Phase = Field(default=Phase.WAITING, sa_column=_word(Phase))
+    phase: Phase = Field(default=Phase.WAITING, sa_column=word_column(Phase))
     attempt: int = 1
     next_at: float = 0
     error: str | None = None
@@ -164,6 +201,13 @@ class Agent(SQLModel, table=True):
     """When it first proved to work. From then on its machine holds a conversation that must not be lost."""
     lease_owner: str | None = None
     lease_until: float = 0
+
+    machine_id: str | None = None
+    """Where it works: what its turns go to. Changes in the one transaction that switches from one to the next."""
+    epoch: int = 0
+    """The highest that was ever given to one of its machines: what is told with a lower one comes too late."""
+    idle_minutes: int | None = None
+    """So long nobody writes to it before it falls asleep. 0: never. None: as the operator says."""
 
     card_chat_id: int | None = Field(default=None, sa_type=BigInteger)
     card_message_id: int | None = Field(default=None, sa_type=BigInteger)
@@ -183,7 +227,7 @@ class AgentField(StrEnum):
 class Configuration(SQLModel, table=True):
     """How often an agent's name, job or model was changed since it was made, and which of these it has confirmed."""
 
-    agent_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    agent_id: int = Field(sa_column=telegram_id(primary_key=True))
     version: int = 0
     observed_version: int = 0
 
@@ -191,12 +235,12 @@ class Configuration(SQLModel, table=True):
 class Edit(SQLModel, table=True):
     """A question to an owner about an agent: one per person. Answered, it stays, so that no update answers it twice."""
 
-    user_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    user_id: int = Field(sa_column=telegram_id(primary_key=True))
     chat_id: int = Field(sa_type=BigInteger)
     message_id: int = Field(sa_type=BigInteger)
     """The question; then the card that shows the answer."""
     agent_id: int = Field(sa_type=BigInteger)
-    field: AgentField = Field(sa_column=_word(AgentField))
+    field: AgentField = Field(sa_column=word_column(AgentField))
     is_open: bool = True
     before: str = ""
     """What it was, should the answer turn out to be none."""
@@ -210,10 +254,18 @@ class Machine(SQLModel, table=True):
 
     id: str = Field(default_factory=new_machine_id, primary_key=True)
     agent_id: int = Field(sa_type=BigInteger, index=True)
+    """0: of the pool. From the moment that it is some agent's it never is another's."""
     provider: str
-    state: MachineState = Field(default=MachineState.INTENT, sa_column=_word(MachineState, index=True))
+    state: MachineState = Field(default=MachineState.INTENT, sa_column=word_column(MachineState, index=True))
+    purpose: Purpose = Field(default=Purpose.DEPLOY, sa_column=word_column(Purpose))
+    release: str = ""
+    """What was started on it, or (of the pool) pulled to it."""
+    epoch: int = 0
+    """In which its agent works there, or is to."""
     url: str | None = None
     """Where its agent answers."""
+    credits_per_hour: float = 0
+    """Its price, as it was when it was rented."""
     created_at: float = Field(default_factory=time.time)
     gone_at: float | None = None
 
@@ -240,7 +292,7 @@ class Rental(SQLModel, table=True):
     node: str
     """Whose machine it is to be on: the provider's id, and its URL."""
     node_url: str
-    state: RentalState = Field(default=RentalState.SIGNED, sa_column=_word(RentalState, index=True))
+    state: RentalState = Field(default=RentalState.SIGNED, sa_column=word_column(RentalState, index=True))
     sent_at: float | None = None
     """Before the first time it is sent. None: nobody has ever heard of it."""
     ended_at: float | None = None
@@ -278,9 +330,9 @@ class HostKey(SQLModel, table=True):
 class Draft(SQLModel, table=True):
     """A wizard in the middle: one per person. Expires after a day."""
 
-    user_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    user_id: int = Field(sa_column=telegram_id(primary_key=True))
     chat_id: int = Field(sa_type=BigInteger)
-    step: DraftStep = Field(default=DraftStep.NAME, sa_column=_word(DraftStep))
+    step: DraftStep = Field(default=DraftStep.NAME, sa_column=word_column(DraftStep))
     name: str = ""
     job: str = ""
     job_at: float = 0
@@ -300,7 +352,7 @@ class Draft(SQLModel, table=True):
 class Chat(SQLModel, table=True):
     """What a chat is doing: whom its plain messages go to, and whether the next one is a key."""
 
-    id: int = Field(sa_column=_telegram_id(primary_key=True))
+    id: int = Field(sa_column=telegram_id(primary_key=True))
     agent_id: int | None = Field(default=None, sa_type=BigInteger)
     key_wanted_until: float = 0
 
@@ -309,13 +361,13 @@ class Update(SQLModel, table=True):
     """The inbox: an update as Telegram sent it (keys cut out and sealed), stored before it is acknowledged."""
 
     __tablename__ = "inbox"
-    __table_args__ = (_open_rows("ix_inbox_open", "update_id", "state = 'new'"),)
+    __table_args__ = (open_rows("ix_inbox_open", "update_id", "state = 'new'"),)
 
-    update_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    update_id: int = Field(sa_column=telegram_id(primary_key=True))
     chat_id: int | None = Field(default=None, sa_type=BigInteger)
     payload: str
     sealed_key: str | None = None
-    state: UpdateState = Field(default=UpdateState.NEW, sa_column=_word(UpdateState))
+    state: UpdateState = Field(default=UpdateState.NEW, sa_column=word_column(UpdateState))
     received_at: float = Field(default_factory=time.time)
 
 
@@ -323,7 +375,7 @@ class Turn(SQLModel, table=True):
     """One message to an agent and how far its answer got. The id is the same on the agent: asking twice is one run."""
 
     __table_args__ = (
-        _open_rows("ix_turn_open", "chat_id", "state IN ('queued', 'running')"),
+        open_rows("ix_turn_open", "chat_id", "state IN ('queued', 'running')"),
         Index("ix_turn_chat", "chat_id", "created_at"),
     )
 
@@ -336,7 +388,7 @@ class Turn(SQLModel, table=True):
     message: str
     sequence: int = Field(sa_type=BigInteger)
     """Order within the chat: the update id."""
-    state: TurnState = Field(default=TurnState.QUEUED, sa_column=_word(TurnState))
+    state: TurnState = Field(default=TurnState.QUEUED, sa_column=word_column(TurnState))
     retry: bool = False
     """Run it again although it has ended."""
     seen: int = 0
@@ -353,7 +405,7 @@ class TurnFile(SQLModel, table=True):
 
     __tablename__ = "turn_file"
 
-    update_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    update_id: int = Field(sa_column=telegram_id(primary_key=True))
     """The update that brought it: the same update never brings it twice."""
     turn_id: str = Field(index=True)
     album: str = Field(default="", index=True)
@@ -373,24 +425,24 @@ class TurnFile(SQLModel, table=True):
 class Alarm(SQLModel, table=True):
     """When an agent wants to be called (Unix time), if it does. A table of its own: turns and calls write it."""
 
-    agent_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    agent_id: int = Field(sa_column=telegram_id(primary_key=True))
     at: float
 
 
 class Letter(SQLModel, table=True):
     """What an agent says unasked. Its number is the agent's own, which never gives it out again."""
 
-    __table_args__ = (_open_rows("ix_letter_open", "chat_id", "state = 'waiting'"),)
+    __table_args__ = (open_rows("ix_letter_open", "chat_id", "state = 'waiting'"),)
 
-    agent_id: int = Field(sa_column=_telegram_id(primary_key=True))
-    id: int = Field(sa_column=_telegram_id(primary_key=True))
+    agent_id: int = Field(sa_column=telegram_id(primary_key=True))
+    id: int = Field(sa_column=telegram_id(primary_key=True))
     chat_id: int = Field(sa_type=BigInteger)
     text: str
     files: list[Any] = Field(sa_column=Column(JSON, nullable=False))
     """`agent.protocol.Attachment` each."""
     sent: int = 0
     """How many of its messages are in the chat."""
-    state: LetterState = Field(default=LetterState.WAITING, sa_column=_word(LetterState))
+    state: LetterState = Field(default=LetterState.WAITING, sa_column=word_column(LetterState))
     received_at: float = Field(default_factory=time.time)
 
 
@@ -420,7 +472,7 @@ class Offer(SQLModel, table=True):
 class DailyUsage(SQLModel, table=True):
     """Free messages of a person on a day (UTC, ISO)."""
 
-    user_id: int = Field(sa_column=_telegram_id(primary_key=True))
+    user_id: int = Field(sa_column=telegram_id(primary_key=True))
     day: str = Field(primary_key=True)
     messages: int = 0
 
