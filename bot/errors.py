@@ -15,7 +15,9 @@ BaalError                   str() is for the log; never shown to a Telegram user
 │   ├── NotReached          the machine did not come up in time
 │   ├── NotPrepared         Docker could not be installed on it
 │   ├── NotStarted          the agent did not start; `log` holds its last lines
-│   └── NotProved           the agent runs but is not who or what it should be
+│   ├── NotProved           the agent runs but is not who or what it should be
+│   ├── NotHandedOver       what arrived on the new machine is not what the old one held
+│   └── HealingStopped      too many of an agent's machines failed within a day
 └── AgentError
     ├── AgentOffline        no connection, or it broke
     ├── AgentBusy           it answered that it takes no turn now (draining)
@@ -126,6 +128,18 @@ class NotProved(MachineError):
     """The agent answers, but not as the agent and release that were wanted."""
 
     code = "not-proved"
+
+
+class NotHandedOver(MachineError):
+    """What arrived on the new machine is not what the old one held; the old one goes on."""
+
+    code = "not-handed-over"
+
+
+class HealingStopped(MachineError):
+    """Too many of an agent's machines failed within a day; look at its log before another one is rented."""
+
+    code = "healing-stopped"
 
 
 class AgentError(BaalError):

@@ -1,27 +1,47 @@
-"""What the fleet writes down: phases, leases, attempts, machines. Each change is one short transaction."""
+"""What the fleet writes down: wishes, phases, leases, attempts. Each change is one short transaction."""
 
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.fleet.durable import Attempt
+from bot.fleet.machine_rows import MachineRows
 from bot.store.database import Database
-from bot.store.models import Agent, Configuration, Machine, MachineState, Phase, Wanted
+from bot.store.models import (
+    SERVING,
+    Agent,
+    Configuration,
+    Machine,
+    MachineState,
+    Phase,
+    Turn,
+    TurnState,
+    Wanted,
+)
+from bot.store.records import Snapshot
 
 LEASE_SECONDS = 120
 MAX_ATTEMPTS = 3
 BACKOFF_SECONDS = 5.0
+UNHEARD = -1
+"""No version of a configuration."""
+LONGEST_TURN_SECONDS = 900.0
 
 
-class Books:
-    """Rows of `agent` (the observed side) and of `machine`."""
+class Books(MachineRows):
+    """Rows of `agent`: wishes, and the observed side; with the rows of its machines."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+
+    def now(self) -> float:
+        """Unix time."""
+        return self._clock()
 
     async def agent(self, agent_id: int) -> Agent:
         """The agent; it must exist."""
@@ -40,8 +60,25 @@ class Books:
     async def running(self) -> list[int]:
         """Agents that run and are to go on."""
         async with self._database.session() as session:
-            query = select(col(Agent.id)).where(col(Agent.phase) == Phase.RUNNING, col(Agent.wanted) == Wanted.ON)
+            query = select(col(Agent.id)).where(col(Agent.phase).in_(SERVING), col(Agent.wanted) == Wanted.ON)
             return [agent_id or 0 for agent_id in await session.exec(query)]
+
+    async def wish(self, agent_id: int, *, release: str | None = None, wanted: Wanted | None = None) -> bool:
+        """Want another release of it, or something else of it; False if that is wanted already, or it is deleted.
+
+        Whoever asks for it to be awake or asleep while it is neither may ask again: that is one wish.
+        """
+        async with self._database.transaction() as transaction:
+            values: dict[str, Any] = {"generation": col(Agent.generation) + 1, "attempt": 1, "next_at": 0.0}
+            differs = []
+            if release is not None:
+                values["release"] = release
+                differs.append(col(Agent.release) != release)
+            if wanted is not None:
+                values["wanted"] = wanted
+                differs.append(col(Agent.wanted) != wanted)
+            change = update(Agent).where(col(Agent.id) == agent_id, col(Agent.wanted) != Wanted.DELETED, or_(*differs))
+            return bool((await transaction.execute(change.values(**values))).rowcount)
 
     async def soonest(self) -> float | None:
         """Unix time at which the next agent falls due."""
@@ -85,26 +122,80 @@ class Books:
 
     async def fulfil(self, attempt: Attempt, phase: Phase) -> bool:
         """Write down that the wish has come true."""
+        return await self._change(attempt, **self._fulfilled(attempt, phase))
+
+    async def switch(self, attempt: Attempt, machine: Machine) -> bool:
+        """From now on it works on this machine, and its wish has come true; where it worked before, that shall end.
+
+        One transaction: whoever looks sees the one or the other. False, and nothing changed, if a newer wish is there.
+        """
+        async with self._database.transaction() as transaction:
+            was = await transaction.scalar(select(col(Agent.machine_id)).where(col(Agent.id) == attempt.agent_id))
+            facts = self._fulfilled(attempt, Phase.RUNNING) | {"machine_id": machine.id}
+            if not (await transaction.execute(self._changing(attempt, **facts))).rowcount:
+                return False
+            now = update(Machine).where(col(Machine.id) == machine.id).values(state=MachineState.ACTIVE)
+            await transaction.execute(now)
+            if was and was != machine.id:
+                await transaction.execute(_dooming(was))
+            # What was changed of it since this machine was started, it hears from the sweep.
+            unheard = update(Configuration).where(col(Configuration.agent_id) == attempt.agent_id)
+            await transaction.execute(unheard.values(observed_version=UNHEARD))
+        return True
+
+    async def fall_asleep(self, attempt: Attempt) -> bool:
+        """It is kept as a snapshot now, and its machine shall end. False, and nothing changed, if it is wanted."""
+        async with self._database.transaction() as transaction:
+            was = await transaction.scalar(select(col(Agent.machine_id)).where(col(Agent.id) == attempt.agent_id))
+            facts = self._fulfilled(attempt, Phase.ASLEEP) | {"machine_id": None}
+            if not (await transaction.execute(self._changing(attempt, **facts))).rowcount:
+                return False
+            if was:
+                await transaction.execute(_dooming(was))
+        return True
+
+    def _fulfilled(self, attempt: Attempt, phase: Phase) -> dict[str, Any]:
         facts: dict[str, Any] = {"phase": phase, "observed_generation": attempt.generation}
         if phase is Phase.RUNNING:
             facts["ready_at"] = func.coalesce(col(Agent.ready_at), self._clock())
-        return await self._change(attempt, **facts, error=None, error_code=None, next_at=0.0)
+        return facts | {"error": None, "error_code": None, "next_at": 0.0}
 
-    async def fail(self, attempt: Attempt, *, error: str, code: str, forever: bool) -> None:
-        """Write down why an attempt failed: the next comes later (after 5, 10, 20 … s), or none does."""
-        if forever or attempt.number < MAX_ATTEMPTS:
-            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, 6)
-            later: dict[str, Any] = {"attempt": attempt.number + 1, "next_at": self._clock() + delay}
+    async def fail(
+        self, attempt: Attempt, *, error: str, code: str, forever: bool, at_once: bool, instead: dict[str, Any]
+    ) -> bool:
+        """Write down why an attempt failed: the next comes later (after 5, 10, 20 … s), or none does.
+
+        Then the agent has failed, or is what `instead` says. True if it was the last attempt, which it is `at_once`,
+        or after some, or never (`forever`).
+        """
+        is_last = at_once or (not forever and attempt.number >= MAX_ATTEMPTS)
+        if is_last:
+            later = {"phase": Phase.FAILED, "observed_generation": attempt.generation} | instead
         else:
-            later = {"phase": Phase.FAILED, "observed_generation": attempt.generation}
-        await self._change(attempt, error=error, error_code=code, **later)
+            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, 6)
+            later = {"attempt": attempt.number + 1, "next_at": self._clock() + delay}
+        return await self._change(attempt, error=error, error_code=code, **later) and is_last
+
+    async def minutes_lost(self, agent_id: int, snapshot: Snapshot | None) -> int:
+        """Of how many minutes an agent that goes on from this snapshot may have forgotten something; 0: of none.
+
+        A turn that was begun before the snapshot and ended after it counts too.
+        """
+        async with self._database.session() as session:
+            done = select(Turn).where(col(Turn.agent_id) == agent_id, col(Turn.state) == TurnState.DONE)
+            newest = (await session.exec(done.order_by(col(Turn.created_at).desc()).limit(1))).first()
+        if newest is None or (snapshot and newest.id == snapshot.last_turn):
+            return 0
+        since = snapshot.created_at if snapshot else (await self.agent(agent_id)).created_at
+        is_in_it = snapshot is not None and newest.created_at < since - LONGEST_TURN_SECONDS
+        return 0 if is_in_it else max(1, math.ceil((self._clock() - since) / 60))
 
     async def skip(self, attempt: Attempt) -> None:
         """Its workflow ended without a word in the row: the next attempt may begin."""
         await self._change(attempt, attempt=attempt.number + 1)
 
     async def lost(self, agent_id: int, generation: int) -> None:
-        """A running agent does not answer: wish it again, once however many noticed."""
+        """It does not answer, or has failed: wish it again, once however many noticed."""
         async with self._database.transaction() as transaction:
             change = update(Agent).where(
                 col(Agent.id) == agent_id,
@@ -114,75 +205,6 @@ class Books:
             )
             fresh = {"generation": generation + 1, "attempt": 1, "next_at": 0.0, "phase": Phase.WAITING}
             await transaction.execute(change.values(**fresh))
-
-    async def machine(self, agent_id: int) -> Machine | None:
-        """The machine that is the agent's, or is about to be."""
-        async with self._database.session() as session:
-            living = (MachineState.INTENT, MachineState.RENTED, MachineState.ACTIVE)
-            query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state).in_(living))
-            return (await session.exec(query)).first()
-
-    async def machines(self, agent_id: int) -> list[Machine]:
-        """All machines of the agent that are not known to be gone."""
-        async with self._database.session() as session:
-            query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state) != MachineState.GONE)
-            return list(await session.exec(query))
-
-    async def doom_all(self, agent_id: int) -> list[Machine]:
-        """All machines of the agent that are not known to be gone shall end: written down before any of them does."""
-        async with self._database.session() as session:
-            query = select(Machine).where(col(Machine.agent_id) == agent_id, col(Machine.state) != MachineState.GONE)
-            machines = list(await session.exec(query))
-            for machine in machines:
-                machine.state = MachineState.DOOMED
-                session.add(machine)
-        return machines
-
-    async def living(self, machine_ids: Collection[str]) -> set[str]:
-        """Those of these machines that are in the books and not known to be gone."""
-        async with self._database.session() as session:
-            query = select(Machine.id).where(col(Machine.id).in_(machine_ids), col(Machine.state) != MachineState.GONE)
-            return set(await session.exec(query))
-
-    async def is_begun(self) -> bool:
-        """A machine was rented by this database, some time."""
-        async with self._database.session() as session:
-            return (await session.exec(select(Machine.id).limit(1))).first() is not None
-
-    async def active(self, provider: str) -> dict[str, Agent]:
-        """The machines from this provider that agents run on, and are to run on."""
-        async with self._database.session() as session:
-            query = select(Machine.id, Agent).join(Agent, col(Agent.id) == col(Machine.agent_id))
-            query = query.where(
-                col(Machine.provider) == provider,
-                col(Machine.state) == MachineState.ACTIVE,
-                col(Agent.phase) == Phase.RUNNING,
-                col(Agent.wanted) == Wanted.ON,
-            )
-            return dict((await session.exec(query)).all())
-
-    async def stopped_at(self, agent_id: int) -> float | None:
-        """When the last of its machines was known to be gone (Unix time)."""
-        async with self._database.session() as session:
-            query = select(func.max(Machine.gone_at)).where(col(Machine.agent_id) == agent_id)
-            return (await session.exec(query)).one()
-
-    async def intend(self, agent_id: int, provider: str) -> Machine:
-        """Write down a machine before it is rented: whatever crashes, its id is known."""
-        machine = Machine(agent_id=agent_id, provider=provider)
-        async with self._database.session() as session:
-            session.add(machine)
-        return machine
-
-    async def note(self, machine_id: str, state: MachineState, *, url: str | None = None) -> None:
-        """Write down how a machine stands."""
-        values: dict[str, Any] = {"state": state}
-        if url is not None:
-            values["url"] = url
-        if state is MachineState.GONE:
-            values["gone_at"] = self._clock()
-        async with self._database.transaction() as transaction:
-            await transaction.execute(update(Machine).where(col(Machine.id) == machine_id).values(**values))
 
     async def config_version(self, agent_id: int) -> int:
         """How often its configuration was changed."""
@@ -195,7 +217,7 @@ class Books:
         async with self._database.session() as session:
             query = select(Configuration.agent_id).join(Agent, col(Agent.id) == col(Configuration.agent_id))
             differs = col(Configuration.version) != col(Configuration.observed_version)
-            return list(await session.exec(query.where(differs, col(Agent.phase) == Phase.RUNNING)))
+            return list(await session.exec(query.where(differs, col(Agent.phase).in_(SERVING))))
 
     async def configured(self, agent_id: int, version: int) -> None:
         """The agent has confirmed this version."""
@@ -210,22 +232,22 @@ class Books:
             change = update(Configuration).where(col(Configuration.agent_id) == agent_id)
             await transaction.execute(change.values(**values))
 
-    async def doomed(self) -> list[Machine]:
-        """Machines to be given back that no attempt is at: their agents are as wanted, or have failed."""
-        async with self._database.session() as session:
-            is_settled = col(Agent.observed_generation) == col(Agent.generation)
-            query = select(Machine).join(Agent, col(Agent.id) == col(Machine.agent_id))
-            query = query.where(col(Machine.state) == MachineState.DOOMED, is_settled)
-            return list(await session.exec(query))
-
     async def _change(self, tried: Attempt, /, *conditions: Any, **values: Any) -> bool:
         async with self._database.transaction() as transaction:
-            change = update(Agent).where(
-                col(Agent.id) == tried.agent_id,
-                col(Agent.generation) == tried.generation,
-                col(Agent.attempt) == tried.number,
-                # After a crash a workflow may be run again whose wish came true in its last moment.
-                col(Agent.observed_generation) != tried.generation,
-                *conditions,
-            )
-            return bool((await transaction.execute(change.values(**values))).rowcount)
+            return bool((await transaction.execute(self._changing(tried, *conditions, **values))).rowcount)
+
+    def _changing(self, tried: Attempt, /, *conditions: Any, **values: Any) -> Update:
+        change = update(Agent).where(
+            col(Agent.id) == tried.agent_id,
+            col(Agent.generation) == tried.generation,
+            col(Agent.attempt) == tried.number,
+            # After a crash a workflow may be run again whose wish came true in its last moment.
+            col(Agent.observed_generation) != tried.generation,
+            *conditions,
+        )
+        return change.values(**values)
+
+
+def _dooming(machine_id: str) -> Update:
+    change = update(Machine).where(col(Machine.id) == machine_id, col(Machine.state) != MachineState.GONE)
+    return change.values(state=MachineState.DOOMED)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy import Engine, create_engine, event, inspect, make_url
@@ -21,7 +21,7 @@ from bot.errors import BadSettings
 from bot.store.database import server_options
 from bot.store.reach import complaint
 
-APPLICATION_VERSION = "1"
+APPLICATION_VERSION = "2"
 """Constant: by default it is a hash of the code, and work begun before an edit would stay pending for ever."""
 
 STOP_SECONDS = 5
@@ -47,17 +47,26 @@ class Attempt:
 
 
 Converge = Callable[[Attempt], Awaitable[None]]
-Step = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
-async def step(name: str, function: Callable[[], Awaitable[None]]) -> None:
-    """Run a step of the converge in flight: done before a crash, it is passed over afterwards; in flight, run again."""
+class Step(Protocol):
+    """Runs a step of the converge in flight."""
 
-    async def run() -> None:
+    async def __call__[T](self, name: str, function: Callable[[], Awaitable[T]], /) -> T:
+        """What it returned; it is kept."""
+
+
+async def step[T](name: str, function: Callable[[], Awaitable[T]], /) -> T:
+    """Run a step of the converge in flight: done before a crash, it is passed over afterwards; in flight, run again.
+
+    What it returned the first time is returned ever after.
+    """
+
+    async def run() -> T:
         # DBOS awaits only what is declared async; a lambda that returns a coroutine would be "done" without running.
-        await function()
+        return await function()
 
-    await DBOS.run_step_async({"name": name}, run)
+    return await DBOS.run_step_async({"name": name}, run)
 
 
 class Durable:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from bot.errors import AgentOffline
 from bot.fleet.books import Books
@@ -11,8 +12,9 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.durable import Attempt, Durable
 from bot.fleet.orphans import Orphans
+from bot.fleet.watch import Watcher
 from bot.log import line
-from bot.store.models import Agent, Machine, Phase
+from bot.store.models import Agent, Machine, Phase, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +34,16 @@ class Fleet:
         configurer: Configurer,
         orphans: Orphans,
         *,
+        watchers: Sequence[Watcher] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`watchers` run as long as the fleet does."""
         self._books = books
         self._durable = durable
         self._converger = converger
         self._configurer = configurer
         self._orphans = orphans
+        self._watchers = watchers
         self._clock = clock
         self._look = asyncio.Event()
         self._returns: dict[str, asyncio.Task[None]] = {}
@@ -47,7 +52,11 @@ class Fleet:
     async def start(self) -> None:
         """Go on with what was in flight, then sweep."""
         await self._durable.start(self._converge)
-        watchers = {"sweep": self._sweep_for_ever(), "orphans": self._watch_orphans()}
+        watchers: dict[str, Coroutine[Any, Any, None]] = {
+            "sweep": self._sweep_for_ever(),
+            "orphans": self._watch_orphans(),
+        }
+        watchers |= {each.name: each.run() for each in self._watchers}
         self._watching = [asyncio.create_task(work, name=name) for name, work in watchers.items()]
 
     async def stop(self) -> None:
@@ -73,8 +82,15 @@ class Fleet:
         """Its name, job or model has changed: tell it now; False if it will hear of it later."""
         return await self._configurer.bring(agent_id)
 
+    async def wish(self, agent_id: int, *, release: str | None = None, wanted: Wanted | None = None) -> bool:
+        """Want another release of it, or have it on or asleep; False if it is wanted so already, or deleted."""
+        is_new = await self._books.wish(agent_id, release=release, wanted=wanted)
+        if is_new:
+            await self.nudge(agent_id)
+        return is_new
+
     async def lost(self, agent: Agent) -> None:
-        """A running agent does not answer: bring it back. However many notice, it is done once."""
+        """An agent that should run does not answer: bring it back. However many notice, it is done once."""
         await self._books.lost(agent.id or 0, agent.generation)
         await self.nudge(agent.id or 0)
 
@@ -89,9 +105,10 @@ class Fleet:
 
     async def _is_ready(self, agent_id: int) -> bool:
         agent = await self._books.agent(agent_id)
-        if agent.phase in {Phase.FAILED, Phase.DELETING, Phase.GONE}:
+        is_settled = agent.observed_generation == agent.generation
+        if agent.wanted is Wanted.DELETED or (is_settled and agent.phase is not Phase.RUNNING):
             raise AgentOffline(f"it is {agent.phase}")
-        return agent.phase is Phase.RUNNING and agent.observed_generation == agent.generation
+        return is_settled
 
     async def _converge(self, attempt: Attempt) -> None:
         await self._converger.run(attempt)

@@ -1,6 +1,6 @@
-"""The port through which the fleet tells the front end that something changed."""
+"""The ports through which the fleet tells that something changed."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Notifier(Protocol):
@@ -8,3 +8,14 @@ class Notifier(Protocol):
 
     async def show(self, agent_id: int) -> None:
         """Something about this agent changed: redraw its open card. Returns at once; never raises."""
+
+
+class Teller(Protocol):
+    """Keeps what people are to be told; the front end tells them."""
+
+    async def post(self, notice_id: str, user_id: int, text_key: str, **facts: Any) -> None:
+        """Tell this person (0: the operator) once; the same id again is the same news."""
+
+
+OPERATOR = 0
+"""The `user_id` of whoever runs this bot."""
