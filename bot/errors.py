@@ -21,6 +21,7 @@ BaalError                   str() is for the log; never shown to a Telegram user
 └── AgentError
     ├── AgentOffline        no connection, or it broke
     ├── AgentBusy           it answered that it takes no turn now (draining)
+    ├── AgentHeld           it does not work there: it is being handed over, or has been
     └── AgentRefused        it answered with an error of the protocol
 """
 
@@ -154,6 +155,10 @@ class AgentBusy(AgentError):
     """The agent takes no turn at the moment; ask again."""
 
 
+class AgentHeld(AgentError):
+    """The agent is being handed over to another machine, or was: look up where it is now, and ask again."""
+
+
 class AgentRefused(AgentError):
     """The agent refused the call; `kind` and `text` are the refusal's, `status` is HTTP's."""
 
@@ -162,3 +167,7 @@ class AgentRefused(AgentError):
         self.kind = kind
         self.text = text
         self.status = status
+
+    def __reduce__(self) -> tuple[type["AgentRefused"], tuple[str, str], dict[str, int]]:
+        """As it was made: the durable engine keeps the errors of steps, and makes them again after a crash."""
+        return type(self), (self.kind, self.text), {"status": self.status}

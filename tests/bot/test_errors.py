@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from bot.errors import MachineError, NoCapacity, NoCredit, NotPrepared, NotStarted, Refused
+from bot.errors import AgentRefused, MachineError, NoCapacity, NoCredit, NotPrepared, NotStarted, Refused
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from bot.errors import MachineError, NoCapacity, NoCredit, NotPrepared, NotStart
         NotPrepared("no Docker", log="E: lock"),
         NotStarted("it ended", log="bye"),
         Refused("agent-limit", limit=3),
+        AgentRefused("not_standby", "it works", status=409),
     ],
     ids=lambda error: type(error).__name__,
 )
