@@ -29,12 +29,13 @@ from agent.images import Images
 from agent.llm import Llm, Server
 from agent.loop import Bounds, Loop
 from agent.mode import Standing
+from agent.probe import Prober
 from agent.prompt import UNWALLED, system_prompt
 from agent.protocol import Mode
 from agent.questions import Questions
 from agent.reception import Reception
 from agent.routes.chat import chat, forget, stop
-from agent.routes.control import config, configure, health, usage
+from agent.routes.control import config, configure, health, probe, usage
 from agent.routes.files import download, upload
 from agent.routes.openai import complete, model, models
 from agent.routes.outbox import acknowledge, outbox, tick
@@ -47,7 +48,7 @@ from agent.tick import Ticker
 from agent.turns import Limits, Turns
 from agent.usage import Ledger
 
-_WHEN_SEALED = re.compile(r"/(chat(/[^/]*/stop)?|snapshot|seal|activate|unseal)")
+_WHEN_SEALED = re.compile(r"/(chat(/[^/]*/stop)?|probe|snapshot|seal|activate|unseal)")
 """What a sealed agent does besides reading. A turn that it knows is answered from the store."""
 
 
@@ -71,6 +72,7 @@ class _Parts:
     live: Live
     ledger: Ledger
     server: Server
+    prober: Prober
     files: Files
     agenda: Agenda
     delegates: Delegates
@@ -118,6 +120,7 @@ def _parts(settings: Settings, clock: Callable[[], float]) -> _Parts:
         live=live,
         ledger=ledger,
         server=server,
+        prober=Prober(server, live),
         files=files,
         agenda=agenda,
         delegates=delegates,
@@ -139,7 +142,7 @@ def _rooms(parts: _Parts) -> Litestar:
         [
             *(chat, stop, forget, tasks, stop_task),
             *(upload, download),
-            *(health, config, configure, usage),
+            *(health, probe, config, configure, usage),
             *(tick, outbox, acknowledge),
             *(take_snapshot, restore_snapshot, seal, activate, unseal),
             *(complete, models, model),

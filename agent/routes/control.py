@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any
 
-from litestar import Request, get, put
+from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody
 
@@ -14,6 +14,7 @@ from agent.config import Live
 from agent.errors import Refused
 from agent.llm import Server
 from agent.mode import Standing
+from agent.probe import Prober
 from agent.protocol import Config, Health, Spendings
 from agent.snapshot import Snapshots
 from agent.turns import Turns
@@ -51,6 +52,13 @@ async def health(  # noqa: PLR0917 - dependencies, by name
         epoch=standing.epoch if known else None,
         trouble=(snapshots.trouble or None) if known else None,
     )
+
+
+@post("/probe", status_code=204)
+async def probe(prober: NamedDependency[Prober]) -> Response[None]:
+    """Prove that the model answers from here."""
+    await prober.probe()
+    return Response(None, status_code=204)
 
 
 @get("/config")
