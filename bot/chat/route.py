@@ -1,5 +1,7 @@
 """From an agent to the door it answers at, and what is called there."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,8 +14,9 @@ from bot.fleet.fleet import Fleet
 from bot.machines.client import AgentClient, Door, Upload
 from bot.store.models import Phase, Wanted
 
-READY_SECONDS = 300.0
-"""How long a message waits for its agent to be brought back."""
+READY_SECONDS = 1_200.0
+"""How long a message waits for its agent to be brought back: on Aleph, a machine takes minutes."""
+MOVED_POLL_SECONDS = 0.1
 
 
 class Route:
@@ -83,11 +86,28 @@ class Route:
         return (await self._books.agent(agent_id)).wanted is not Wanted.DELETED
 
     async def bring_back(self, agent_id: int) -> None:
-        """Have it restarted and wait for it; `AgentOffline` if it does not come back."""
+        """Have it woken, or restarted, and wait for it; `AgentOffline` if it does not come back."""
         agent = await self._books.agent(agent_id)
-        if agent.phase is Phase.RUNNING:
+        if agent.wanted is Wanted.ASLEEP:
+            await self._fleet.wish(agent_id, wanted=Wanted.ON)
+        elif agent.phase is Phase.RUNNING or (agent.phase is Phase.FAILED and agent.ready_at):
             await self._fleet.lost(agent)
         await self._fleet.wait_ready(agent_id, timeout=READY_SECONDS)
+
+    async def is_asleep(self, agent_id: int) -> bool:
+        """It is asleep, on its way there, or was just woken."""
+        agent = await self._books.agent(agent_id)
+        return agent.wanted is Wanted.ASLEEP or agent.phase is Phase.ASLEEP
+
+    async def until_moved(self, agent_id: int, *, timeout: float) -> None:
+        """Wait until turns go to another machine, or the one where it works was told anew; at most so many seconds."""
+        before, deadline = await self._place(agent_id), time.monotonic() + timeout
+        while before == await self._place(agent_id) and time.monotonic() < deadline:  # noqa: ASYNC110  rows
+            await asyncio.sleep(MOVED_POLL_SECONDS)
+
+    async def _place(self, agent_id: int) -> tuple[str | None, int, int]:
+        agent = await self._books.agent(agent_id)
+        return agent.machine_id, agent.epoch, agent.observed_generation
 
     async def _note(self, agent_id: int, next_due: float | None) -> None:
         if next_due is not None:

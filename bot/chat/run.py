@@ -1,6 +1,7 @@
 """One run of a turn as the bot follows it: attach, attach again, bring the agent back, rerun what was interrupted."""
 
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Protocol
 
 from agent import protocol
 from bot.chat.route import Route
-from bot.errors import AgentBusy, AgentError, AgentOffline
+from bot.errors import AgentBusy, AgentError, AgentHeld, AgentOffline
 from bot.log import line
 from bot.store.models import Turn
 
@@ -17,10 +18,22 @@ log = logging.getLogger(__name__)
 MAX_BREAKS = 5
 """Lost connections in a row, without an event in between, after which the turn is given up."""
 
+HELD_SECONDS = 600.0
+"""An agent that is handed over for longer than this is given up."""
+SILENT_SECONDS = 5.0
+"""So long nothing is said of it: mostly it is over by then."""
+HELD_LOOK_SECONDS = 1.0
+"""An agent may also be held for a moment and then go on where it was: so it is asked again now and then."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentDown:
     """Not from the agent: it does not answer and is being brought back; the message is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWaking:
+    """Not from the agent: it is asleep and is being woken; the message is kept."""
 
 
 class MakeRequest(Protocol):
@@ -40,8 +53,10 @@ class Run:
         self._wants_rerun = turn.retry
         self._has_rerun = turn.retry
         self._breaks = 0
+        self._held_since: float | None = None
+        self._has_said_held = False
 
-    async def events(self) -> AsyncGenerator[protocol.Event | AgentDown]:
+    async def events(self) -> AsyncGenerator[protocol.Event | AgentDown | AgentWaking]:
         """All of them up to the final one; keep-alives are left out."""
         while True:
             try:
@@ -50,16 +65,35 @@ class Run:
                         yield event
                         if isinstance(event, protocol.Final):
                             return
+            except AgentHeld:
+                async for said in self._held():
+                    yield said
             except (AgentOffline, AgentBusy) as error:
                 self._note_break(error)
                 if not await self._route.is_up(self._turn.agent_id):
-                    yield AgentDown()
+                    yield AgentWaking() if await self._route.is_asleep(self._turn.agent_id) else AgentDown()
                     await self._route.bring_back(self._turn.agent_id)
+
+    async def _held(self) -> AsyncGenerator[AgentDown | AgentWaking]:
+        """It is being handed over, or is on its way to sleep: wait for the one, wake it from the other."""
+        if await self._route.is_asleep(self._turn.agent_id):
+            yield AgentWaking()
+            await self._route.bring_back(self._turn.agent_id)
+            return
+        if self._held_since is None:
+            self._held_since = time.monotonic()
+        held = time.monotonic() - self._held_since
+        if held > HELD_SECONDS:
+            raise AgentOffline(f"held for {held:.0f} s")
+        if held > SILENT_SECONDS and not self._has_said_held:
+            self._has_said_held = True
+            yield AgentDown()
+        await self._route.until_moved(self._turn.agent_id, timeout=HELD_LOOK_SECONDS)
 
     async def _attach(self) -> AsyncGenerator[protocol.Event]:
         request = await self._make_request(self._turn, self._after, retry=self._wants_rerun)
         async for event in self._route.chat(self._turn.agent_id, request):
-            self._breaks = 0
+            self._breaks, self._held_since = 0, None
             if isinstance(event, protocol.KeepAlive):
                 continue
             self._after, self._wants_rerun = event.seq, False

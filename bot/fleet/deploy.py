@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 PROOFS = 2
 PROOF_PAUSE_SECONDS = 0.2
 HEALINGS, HEALINGS_SECONDS = 3, 86_400.0
-"""So many machines may follow failed ones of the same agent within so long: then it is no longer the machines' fault."""
+"""So many machines may follow failed ones of an agent within so long: then it is no longer the machines' fault."""
 NOT_THE_MACHINES = (protocol.ErrorKind.NO_ALLOWANCE, protocol.ErrorKind.BAD_KEY, protocol.ErrorKind.BUSY)
 """Refusals of the model's server that another machine would hear as well: they prove that it is reached."""
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from agent import protocol
-from bot.errors import AgentError
+from bot.errors import BaalError
 from bot.fleet.books import Books
 from bot.fleet.deploy import Deployer
 from bot.fleet.durable import Attempt
@@ -104,7 +104,8 @@ class Moves:
                 async with asyncio.timeout(LAST_WORDS_SECONDS):
                     door = self._deployer.door(agent, machine)
                     await self._transfer.put_away(agent_id, door, epoch, Reason.DELETE, until)
-            except (AgentError, TimeoutError) as error:
+            except (BaalError, TimeoutError) as error:
+                # It is to be gone, whatever became of its machine or of the store.
                 log.warning(line("no last snapshot", agent=agent_id, why=error))
         await self._transfer.keep_until(agent_id, until)
 

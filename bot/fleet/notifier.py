@@ -1,6 +1,6 @@
 """The ports through which the fleet tells that something changed."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Notifier(Protocol):
@@ -13,7 +13,7 @@ class Notifier(Protocol):
 class Teller(Protocol):
     """Keeps what people are to be told; the front end tells them."""
 
-    async def post(self, notice_id: str, user_id: int, text_key: str, **facts: Any) -> None:
+    async def post(self, notice_id: str, user_id: int, text: str, /, **facts: str | float) -> None:
         """Tell this person (0: the operator) once; the same id again is the same news."""
 
 

@@ -45,6 +45,8 @@ class Spec:
             "AGENT_TOOLS": str(self.tools).lower(),
             "AGENT_VISION": str(self.vision).lower(),
             "AGENT_CONFIG_VERSION": str(self.config_version),
+            # Who takes turns is said by a call, with an epoch: a copy that was only started is never the second one.
+            "AGENT_MODE": "standby",
         }
 
     def fingerprint(self) -> str:

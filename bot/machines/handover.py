@@ -1,6 +1,6 @@
 """Move an agent from machine to machine: make a copy stop, take what it has, give it to another, make that one work."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 
 import aiohttp
 from pydantic import ValidationError
@@ -42,7 +42,7 @@ class Handover(Caller):
         async with self.call(door, "POST", "/unseal", json={"epoch": epoch}):
             return
 
-    async def snapshot(self, door: Door, base: str = "") -> AsyncIterator[bytes]:
+    async def snapshot(self, door: Door, base: str = "") -> AsyncGenerator[bytes]:
         """All that an agent has, as a plain tar archive, piece by piece; `AgentOffline` when it breaks off.
 
         `base` names a state that the receiver has already: an agent that can tell sends what differs from it.

@@ -1,132 +1,21 @@
 """Wishes come true on real machines (folders with real agent processes), with a real durable engine."""
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import Any
 
-import httpx
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
-from bot.accounts.agents import Agents, Card
-from bot.accounts.chats import Chats
-from bot.accounts.kept import KeptAnswers
-from bot.accounts.libertai import LibertAI
-from bot.accounts.tools import ToolPolicy
-from bot.accounts.users import Person, Users
 from bot.errors import AgentOffline, MachineError, NoCapacity, NotReached, NotStarted
 from bot.fleet import converge, fleet, lease
-from bot.fleet.books import MAX_ATTEMPTS, Books
-from bot.fleet.configure import Configurer
-from bot.fleet.converge import AT_ONCE, Converger, Inference
-from bot.fleet.durable import Attempt, Durable, step
-from bot.fleet.fleet import Fleet
-from bot.fleet.orphans import LOST_SECONDS, Orphans
-from bot.machines.client import AgentClient, Door
-from bot.machines.local import LocalProvider
-from bot.machines.process import ProcessEngine
-from bot.store.models import Agent, Draft, MachineState, Phase
+from bot.fleet.books import MAX_ATTEMPTS
+from bot.fleet.converge import AT_ONCE
+from bot.fleet.durable import Attempt, Durable
+from bot.fleet.orphans import LOST_SECONDS
+from bot.store.models import Agent, MachineState, Phase, Purpose
+from tests.bot.fleet.world import CARD, OLGA, World
 
 pytestmark = pytest.mark.e2e
-
-OLGA = 7_000_000_001
-CARD = Card(OLGA, 1)
-NOBODY = "http://127.0.0.1:9"
-
-
-@dataclass
-class Faulty:
-    """A provider or engine of which chosen calls fail first: `faults["rent"] = [NoCapacity(...)]`."""
-
-    inner: Any
-    faults: dict[str, list[Exception]] = field(default_factory=dict)
-
-    def __getattr__(self, name):
-        real = getattr(self.inner, name)
-        if not callable(real):
-            return real
-
-        async def call(*args):
-            if self.faults.get(name):
-                raise self.faults[name].pop(0)
-            return await real(*args)
-
-        return call
-
-
-@dataclass
-class Shown:
-    """A notifier that writes down the phases it is told of."""
-
-    books: Books
-    phases: list[Phase] = field(default_factory=list)
-
-    async def show(self, agent_id):
-        self.phases.append((await self.books.agent(agent_id)).phase)
-
-
-class World:
-    def __init__(self, database, durable_url, vault, folder, clock):
-        self.clock = clock
-        self.users = Users(database, vault)
-        self.agents = Agents(database, vault, release="r1", limit=9)
-        self.chats = Chats(database)
-        self.books = Books(database, clock=clock)
-        self.shown = Shown(self.books)
-        engine = ProcessEngine()
-        self.provider = Faulty(LocalProvider(folder / "machines", engine))
-        self.engine = Faulty(engine)
-        self.client = AgentClient()
-        self.http = httpx.AsyncClient()
-        self.libertai = LibertAI(
-            self.http,
-            gateway=NOBODY,
-            account=NOBODY,
-            inference_url=NOBODY,
-            prices_url="",
-            default_models=["m"],
-            kept=KeptAnswers(database),
-        )
-        self.durable_url = durable_url
-        self.fleet = self.new_fleet()
-
-    def new_fleet(self):
-        converger = Converger(
-            books=self.books,
-            agents=self.agents,
-            users=self.users,
-            chats=self.chats,
-            provider=self.provider,
-            engine=self.engine,
-            client=self.client,
-            libertai=self.libertai,
-            tools=ToolPolicy(self.libertai),
-            notifier=self.shown,
-            inference=Inference("http://127.0.0.1:9/v1", SecretStr("LTAI_operator")),
-            step=step,
-        )
-        configurer = Configurer(self.books, self.agents, self.client, self.libertai, ToolPolicy(self.libertai))
-        orphans = Orphans(self.books, self.provider, clock=self.clock)
-        return Fleet(self.books, Durable(self.durable_url), converger, configurer, orphans, clock=self.clock)
-
-    async def agent(self, name="Ada"):
-        await self.users.meet(Person(OLGA, "Olga", "en"))
-        agent = await self.agents.create(Draft(user_id=OLGA, chat_id=OLGA, name=name, job="cooks", model="m"), CARD)
-        return agent.id
-
-    async def until(self, agent_id, phase):
-        async with asyncio.timeout(30):
-            while (await self.books.agent(agent_id)).phase is not phase:
-                await asyncio.sleep(0.02)
-        return await self.books.agent(agent_id)
-
-    async def health(self, agent_id):
-        machine, agent = await self.books.machine(agent_id), await self.books.agent(agent_id)
-        assert machine
-        assert machine.url
-        return await self.client.health(Door(machine.url, self.agents.secret(agent)))
 
 
 @pytest.fixture
@@ -140,11 +29,7 @@ async def world(database, durable_url, vault, tmp_path, clock):
     made = World(database, durable_url, vault, tmp_path, clock)
     await made.fleet.start()
     yield made
-    await made.fleet.stop()
-    for machine in await made.provider.inner.listed():
-        await made.provider.inner.give_back(machine)
-    await made.client.close()
-    await made.http.aclose()
+    await made.close()
 
 
 async def test_a_new_agent_is_rented_a_machine_started_and_proved(world):
@@ -362,7 +247,7 @@ async def test_a_machine_that_cannot_be_given_back_keeps_no_other_from_it(world)
     agent_id = await world.agent()
     await world.fleet.nudge(agent_id)
     await world.fleet.wait_ready(agent_id, timeout=30)
-    first = await world.books.intend(agent_id, "local")
+    first = await world.books.intend(agent_id, "local", Purpose.UPDATE)
     await world.provider.rent(first.id)
     world.provider.faults["give_back"] = [MachineError("the provider is away")]
 
