@@ -58,7 +58,8 @@ class Live:
             return
         changes |= self._checked(config)
         self._store.execute(
-            "INSERT INTO config VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET version = ?1, changes = ?2",
+            "INSERT INTO config (id, version, changes) VALUES (1, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET version = ?1, changes = ?2",
             (config.version, json.dumps(changes)),
         )
         self._store.commit()

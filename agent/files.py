@@ -178,7 +178,8 @@ class ChatFiles:
     ) -> Attachment:
         name = name or safe_name(path)
         self.files.store.execute(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO file (chat_id, id, folder, path, name, media_type, size, received, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (self.chat_id, file_id, self.workspace.folder, path, name, media_type, size, received, time.time()),
         )
         self.files.store.commit()

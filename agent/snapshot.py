@@ -22,7 +22,7 @@ from agent.errors import Refused
 from agent.mode import Standing
 from agent.protocol import Manifest, Mode, Part
 from agent.sandbox.wire import Request
-from agent.store import SCHEMA_VERSION, Store
+from agent.store import READABLE_FROM, SCHEMA_VERSION, Store
 from agent.workspace import Runner
 
 MAX_BYTES = 4_000_000_000
@@ -143,6 +143,7 @@ class Snapshots:
     def _manifest(self, counts: dict[str, int], last_turn: str | None, parts: tuple[Part, ...]) -> Manifest:
         return Manifest(
             schema_version=SCHEMA_VERSION,
+            readable_from=READABLE_FROM,
             release=self._release,
             # Of a sealed agent it is the same however often it is asked.
             created=self._standing.since if self._standing.mode is Mode.SEALED else time.time(),
@@ -217,8 +218,8 @@ async def _workspace_of(path: Path, contents: Contents) -> AsyncIterator[bytes]:
 
 
 def _check_schema(manifest: Manifest) -> None:
-    if manifest.schema_version > SCHEMA_VERSION:
-        raise BadArchive(f"its schema {manifest.schema_version} is newer than ours, {SCHEMA_VERSION}")
+    if manifest.readable_from > SCHEMA_VERSION:
+        raise BadArchive(f"it can be read from schema {manifest.readable_from} on, and ours is {SCHEMA_VERSION}")
 
 
 def _check_database(path: Path, contents: Contents) -> None:

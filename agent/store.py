@@ -26,7 +26,9 @@ from agent.errors import BadSettings
 NEWEST_IMAGES = 4
 """So many of a chat's images go to the model: LibertAI takes no more in a request."""
 SCHEMA_VERSION = 1
-"""Changes only when an older agent can no longer use the database; tables and columns that are added do not count."""
+"""Counts what was added: tables, and columns with a default. Nothing else may change, or no update can be undone."""
+READABLE_FROM = 1
+"""The lowest schema whose code can work with a database of ours: it passes over what it does not know."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _LOST = "agent.db.lost"
 """What was wrong with the database that this empty one stands for, until a snapshot takes its place."""
@@ -350,7 +352,8 @@ class Store:
     def keep_summary(self, chat_id: str, up_to: int, text: str) -> None:
         """Replace it."""
         self._database.execute(
-            "INSERT INTO summary VALUES (?, ?, ?) ON CONFLICT (chat_id) DO UPDATE SET up_to = ?2, text = ?3",
+            "INSERT INTO summary (chat_id, up_to, text) VALUES (?, ?, ?) "
+            "ON CONFLICT (chat_id) DO UPDATE SET up_to = ?2, text = ?3",
             (chat_id, up_to, text),
         )
         self._database.commit()

@@ -16,6 +16,7 @@ from agent.protocol.base import (
     Person,
     ProtocolError,
     Refusal,
+    Report,
     Role,
 )
 from agent.protocol.chat import MAX_ATTACHMENTS, MAX_FILE_BYTES, Attachment, ChatReply, ChatRequest
@@ -89,6 +90,7 @@ __all__ = [
     "Person",
     "ProtocolError",
     "Refusal",
+    "Report",
     "Restart",
     "Role",
     "Spending",

@@ -24,6 +24,12 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
+class Report(Model):
+    """Base of what may come from a newer one than reads it: what it does not know it passes over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class Role(StrEnum):
     """Who speaks to the agent."""
 

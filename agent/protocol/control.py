@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agent.protocol.base import MAX_ID_CHARS, VERSION, Model
+from agent.protocol.base import MAX_ID_CHARS, VERSION, Model, Report
 from agent.protocol.chat import Attachment
 
 
@@ -19,7 +19,7 @@ class Mode(StrEnum):
     """Handed over: nothing is written any more."""
 
 
-class Health(Model):
+class Health(Report):
     """Answer of `GET /health`. Without the bearer secret the fields after `digest` are left out (null).
 
     `release` is what its deployer calls it; `version` and `revision` (git) are baked into the image, `digest` is the
@@ -49,7 +49,7 @@ class Epoch(Model):
     epoch: int = Field(ge=0)
 
 
-class Part(Model):
+class Part(Report):
     """A file of a snapshot."""
 
     name: str
@@ -57,10 +57,13 @@ class Part(Model):
     sha256: str
 
 
-class Manifest(Model):
+class Manifest(Report):
     """Answer of `POST /seal`, and the last member of a snapshot: what is in it."""
 
     schema_version: int
+    """Of whoever took it."""
+    readable_from: int = 1
+    """An agent of this schema or a later one can work with it, also where `schema_version` is beyond its own."""
     release: str
     created: float
     mode: Mode
