@@ -18,15 +18,16 @@ from sqlalchemy import (
     Index,
     Inspector,
     MetaData,
+    String,
     Table,
     inspect,
-    literal,
     select,
     text,
     update,
 )
 from sqlalchemy.schema import CreateColumn
 from sqlalchemy.sql.dml import Update
+from sqlalchemy.types import TypeEngine
 from sqlmodel import SQLModel, col
 
 from bot.errors import BadSettings
@@ -83,10 +84,14 @@ def _default(model: Any, column: Column[Any]) -> Any:
 
 
 def _set_default(column: Column[Any], value: Any, dialect: Dialect) -> None:
-    # SQLAlchemy writes no JSON itself.
-    said: Any = literal(json.dumps(value)) if isinstance(column.type, JSON) else literal(value, column.type)
-    written = said.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-    DefaultClause(text(str(written).replace(":", r"\:")))._set_parent(column)  # noqa: SLF001  there is no public way
+    kind: TypeEngine[Any] = column.type
+    if isinstance(kind, JSON):
+        # SQLAlchemy writes no JSON itself.
+        kind, value = String(), json.dumps(value)
+    write = kind.dialect_impl(dialect).literal_processor(dialect)
+    if write is None:
+        raise TypeError(f"no default of {column} can be written for {dialect.name}")
+    DefaultClause(text(write(value).replace(":", r"\:")))._set_parent(column)  # noqa: SLF001  there is no public way
 
 
 def _tables(metadata: MetaData, names: set[str]) -> Iterable[Table]:
