@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from bot.errors import BadSettings, DatabaseLost
 from bot.store import models, records  # noqa: F401  registers the tables
+from bot.store.migrations import migrate
 from bot.store.reach import complaint, first_line, reach
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,13 @@ class Database:
             event.listen(self.engine.sync_engine, "begin", _begin_immediate)
 
     async def open(self) -> None:
-        """Create what is missing. `BadSettings` if this database cannot be used."""
+        """Add what is missing, alone. `BadSettings` if this database cannot be used."""
         try:
             self._knock()
             async with self._reached() as connection, connection.begin():
                 await self._check_encoding(connection)
-                await connection.run_sync(SQLModel.metadata.create_all)
+                await self.lock(connection, "tables", 0)
+                await connection.run_sync(migrate)
         except DatabaseLost as error:
             raise BadSettings(str(error)) from None
         except DBAPIError as error:
