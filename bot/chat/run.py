@@ -23,6 +23,20 @@ class AgentDown:
     """Not from the agent: it does not answer and is being brought back; the message is kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class AgentWaking:
+    """Not from the agent: it was asleep and is being woken; the message is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMoving:
+    """Not from the agent: another machine is taking over from its own, within seconds; the message is kept."""
+
+
+type NotYet = AgentDown | AgentWaking | AgentMoving
+"""Why there is no answer yet."""
+
+
 class MakeRequest(Protocol):
     """Builds the call for a turn."""
 
