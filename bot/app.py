@@ -35,6 +35,7 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
+from bot.fleet.notices import Notices
 from bot.fleet.orphans import Orphans
 from bot.fleet.runway import Paid, Runway
 from bot.health import Health
@@ -51,6 +52,7 @@ from bot.telegram.application import Front, Updates, make_bot
 from bot.telegram.context import Services
 from bot.telegram.conversation import Conversations
 from bot.telegram.files import FileSender, emptied
+from bot.telegram.herald import Herald
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
@@ -169,7 +171,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         wake=conversations.wake,
         dispatch=updates.dispatch,
     )
-    front = Front(services, updates, conversations, notifier, outboxes, lost=database.lost)
+    notices = Notices(database)
+    herald = Herald(bot, texts, notices, people.users, people.agents, admins=settings.admin_ids)
+    front = Front(services, updates, conversations, notifier, outboxes, herald=herald, lost=database.lost)
     health = Health({"database": database.trouble, "telegram": front.trouble, "fleet": fleet.trouble})
     await stack.enter_async_context(door(health))
     return await stack.enter_async_context(front.connected())

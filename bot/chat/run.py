@@ -20,8 +20,6 @@ MAX_BREAKS = 5
 
 HELD_SECONDS = 600.0
 """An agent that is handed over for longer than this is given up."""
-SILENT_SECONDS = 5.0
-"""So long nothing is said of it: mostly it is over by then."""
 HELD_LOOK_SECONDS = 1.0
 """An agent may also be held for a moment and then go on where it was: so it is asked again now and then."""
 
@@ -33,7 +31,16 @@ class AgentDown:
 
 @dataclass(frozen=True, slots=True)
 class AgentWaking:
-    """Not from the agent: it is asleep and is being woken; the message is kept."""
+    """Not from the agent: it was asleep and is being woken; the message is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMoving:
+    """Not from the agent: another machine is taking over from its own, within seconds; the message is kept."""
+
+
+type NotYet = AgentDown | AgentWaking | AgentMoving
+"""Why there is no answer yet."""
 
 
 class MakeRequest(Protocol):
@@ -56,7 +63,7 @@ class Run:
         self._held_since: float | None = None
         self._has_said_held = False
 
-    async def events(self) -> AsyncGenerator[protocol.Event | AgentDown | AgentWaking]:
+    async def events(self) -> AsyncGenerator[protocol.Event | NotYet]:
         """All of them up to the final one; keep-alives are left out."""
         while True:
             try:
@@ -74,7 +81,7 @@ class Run:
                     yield AgentWaking() if await self._route.is_asleep(self._turn.agent_id) else AgentDown()
                     await self._route.bring_back(self._turn.agent_id)
 
-    async def _held(self) -> AsyncGenerator[AgentDown | AgentWaking]:
+    async def _held(self) -> AsyncGenerator[NotYet]:
         """It is being handed over, or is on its way to sleep: wait for the one, wake it from the other."""
         if await self._route.is_asleep(self._turn.agent_id):
             yield AgentWaking()
@@ -85,9 +92,9 @@ class Run:
         held = time.monotonic() - self._held_since
         if held > HELD_SECONDS:
             raise AgentOffline(f"held for {held:.0f} s")
-        if held > SILENT_SECONDS and not self._has_said_held:
+        if not self._has_said_held:
             self._has_said_held = True
-            yield AgentDown()
+            yield AgentMoving()
         await self._route.until_moved(self._turn.agent_id, timeout=HELD_LOOK_SECONDS)
 
     async def _attach(self) -> AsyncGenerator[protocol.Event]:

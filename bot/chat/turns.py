@@ -18,7 +18,7 @@ from bot.accounts.limits import Limits
 from bot.accounts.users import Users
 from bot.chat.files import NO_WORDS, Files, Incoming
 from bot.chat.route import Route
-from bot.chat.run import AgentDown, AgentWaking, Run
+from bot.chat.run import NotYet, Run
 from bot.errors import Refused
 from bot.store.database import Database
 from bot.store.models import Agent, Turn, TurnState, User
@@ -122,7 +122,7 @@ class Turns:
         async with self._database.transaction() as transaction:
             return await _count_open(transaction, chat_id)
 
-    def events(self, turn: Turn) -> AsyncGenerator[protocol.Event | AgentDown | AgentWaking]:
+    def events(self, turn: Turn) -> AsyncGenerator[protocol.Event | NotYet]:
         """The turn's events from its first on, across lost connections, restarts of the bot and of the agent.
 
         `AgentOffline` when the agent cannot be brought back, `AgentRefused` when it does not take the message.

@@ -23,6 +23,15 @@ class Doing:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The bot's own word on why there is no answer yet: it stands until the agent is heard, and is no part of it."""
+
+    text: str
+    after: float = 0.0
+    """Seconds for which it is held back: by then it may not be needed any more."""
+
+
 @dataclass(slots=True)
 class Answer:
     """What the events have said so far."""
@@ -33,7 +42,10 @@ class Answer:
     version: int = 0
     """Changes with the text."""
     notice: protocol.Notice | None = None
-    """Newer than anything else that was heard. Number 0 is the bot's own."""
+    """Newer than anything else that was heard."""
+    word: Word | None = None
+    word_at: float = NEVER
+    """When it is to be seen."""
     doing: dict[str, Doing] = field(default_factory=dict)
     """Tools that run, the newest last, by their calls' ids."""
     first_at: float = NEVER
@@ -58,10 +70,18 @@ class Answer:
     @property
     def last_word(self) -> str | None:
         """The agent's notice after which nothing came: why the answer ends where it does."""
-        return self.notice.text if self.notice and self.notice.seq else None
+        return self.notice.text if self.notice else None
 
-    def hear(self, event: protocol.Event, now: float) -> None:
+    def hear(self, event: protocol.Event | Word, now: float) -> None:
         """Take the next event in."""
+        if isinstance(event, Word):
+            self._wait(event, now)
+            return
+        if not isinstance(event, protocol.KeepAlive):
+            self.word, self.word_at = None, NEVER
+        self._take(event, now)
+
+    def _take(self, event: protocol.Event, now: float) -> None:
         match event:
             case protocol.Text():
                 self._say(event.text, now)
@@ -84,6 +104,16 @@ class Answer:
                 self.final = event
             case protocol.KeepAlive():
                 pass
+
+    def word_due(self, now: float) -> Word | None:
+        """The bot's own word, if it is to be seen by now."""
+        return self.word if now >= self.word_at else None
+
+    def _wait(self, word: Word, now: float) -> None:
+        if word != self.word:
+            self.word, self.word_at, self.heard_at = word, now + word.after, now
+            self.doing.clear()
+            self.notice = None
 
     def _do(self, event: protocol.Tool, now: float) -> None:
         self.doing.pop(event.id, None)

@@ -19,6 +19,7 @@ from bot.telegram.commands import register
 from bot.telegram.commands.start import HOME_COMMANDS, menu
 from bot.telegram.context import Context, Services
 from bot.telegram.conversation import Conversations
+from bot.telegram.herald import Herald
 from bot.telegram.intake import Intake
 from bot.telegram.keyboards import Verb, button, rows
 from bot.telegram.limiter import Limiter
@@ -126,6 +127,7 @@ class Front:
         notifier: TelegramNotifier,
         outboxes: Outboxes,
         *,
+        herald: Herald,
         lost: asyncio.Event,
     ) -> None:
         self._services = services
@@ -133,6 +135,7 @@ class Front:
         self._conversations = conversations
         self._notifier = notifier
         self._outboxes = outboxes
+        self._herald = herald
         self._lost = lost
         self._application = updates.serve(services)
         self._intake = Intake(services.bot, services.inbox, updates.dispatch)
@@ -193,11 +196,13 @@ class Front:
         await self._services.inbox.prune()
         await self._conversations.resume()
         await self._outboxes.start()
+        await self._herald.start()
         await self._publish_menu()
         log.info(line("answering", bot=self._services.bot.username))
 
     async def _stop(self) -> None:
         await self._updates.drain()
+        await self._herald.stop()
         await self._outboxes.stop()
         await self._conversations.stop()
         await self._services.fleet.stop()

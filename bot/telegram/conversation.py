@@ -8,19 +8,28 @@ from contextlib import aclosing, suppress
 from agent import protocol
 from bot.accounts.agents import Agents
 from bot.accounts.users import Users
-from bot.chat.run import AgentDown
+from bot.chat.run import AgentDown, AgentMoving, AgentWaking, NotYet
 from bot.chat.turns import Turns
 from bot.errors import AgentError, AgentOffline, AgentRefused, NotDelivered, Refused
 from bot.log import line
 from bot.store.models import Agent, Turn, Wanted
+from bot.telegram.answer import Word
 from bot.telegram.ordering import Lanes
 from bot.telegram.postman import Postman
 from bot.telegram.relay import Conversation, Ending, Outcome, Relay
+from bot.telegram.render import one_line
 from bot.telegram.texts import Speech, Texts
 
 log = logging.getLogger(__name__)
 
 UNDELIVERED_PAUSE_SECONDS = 30.0
+WORDS: dict[type[NotYet], tuple[str, float]] = {
+    AgentDown: ("agent-down", 0),
+    AgentWaking: ("agent-waking", 0),
+    AgentMoving: ("agent-moving", 5),
+}
+"""What the person is told, after so many seconds: most of the time a machine is changed faster."""
+_NAME_UNITS = 40
 
 
 class Conversations:
@@ -98,16 +107,17 @@ class Conversations:
 
 
 class Events:
-    """A turn's events in the person's words: what the bot itself knows of the agent becomes an event too."""
+    """A turn's events in the person's words, among them what the bot itself knows of the agent."""
 
     def __init__(self, turns: Turns, turn: Turn, agent: Agent | None, speech: Speech) -> None:
         self._turns = turns
         self._turn = turn
         self._agent = agent
         self._speech = speech
+        self._is_waking = False
         self.seen = turn.seen
 
-    async def shown(self) -> AsyncIterator[protocol.Event]:
+    async def shown(self) -> AsyncIterator[protocol.Event | Word]:
         """Ends with a final event, whatever happens to the agent."""
         if self._agent is None or self._agent.wanted is Wanted.DELETED:
             yield self._failed(protocol.ErrorKind.INTERNAL, "agent-deleted", retryable=False)
@@ -118,7 +128,8 @@ class Events:
                     yield self._translate(event)
         except AgentOffline as error:
             log.warning(line("agent offline", turn=self._turn.id, agent=self._turn.agent_id, why=error))
-            yield self._failed(protocol.ErrorKind.UNREACHABLE, "agent-offline", retryable=True)
+            key = "agent-not-woken" if self._is_waking else "agent-offline"
+            yield self._failed(protocol.ErrorKind.UNREACHABLE, key, retryable=True)
         except Refused as refusal:
             said = self._speech.plain(refusal.hint, **refusal.values)
             yield protocol.Failed(seq=self.seen, kind=protocol.ErrorKind.INTERNAL, text=said, retryable=True)
@@ -126,9 +137,11 @@ class Events:
             log.warning(line("agent refused", turn=self._turn.id, agent=self._turn.agent_id, why=error))
             yield self._failed(protocol.ErrorKind.INTERNAL, "agent-refused", retryable=True)
 
-    def _translate(self, event: protocol.Event | AgentDown) -> protocol.Event:
-        if isinstance(event, AgentDown):
-            return protocol.Notice(seq=0, text=self._say("agent-down"))
+    def _translate(self, event: protocol.Event | NotYet) -> protocol.Event | Word:
+        self._is_waking = isinstance(event, AgentWaking)
+        if isinstance(event, AgentDown | AgentWaking | AgentMoving):
+            key, after = WORDS[type(event)]
+            return Word(self._say(key), after)
         self.seen = event.seq
         return event
 
@@ -136,4 +149,4 @@ class Events:
         return protocol.Failed(seq=self.seen, kind=kind, text=self._say(key), retryable=retryable)
 
     def _say(self, key: str) -> str:
-        return self._speech.plain(key, name=self._agent.name if self._agent else "")
+        return self._speech.plain(key, name=one_line(self._agent.name, _NAME_UNITS) if self._agent else "")

@@ -22,7 +22,7 @@ from telegram.ext import ExtBot
 from agent import protocol
 from bot.errors import EventsEnded, FileLost, NotDelivered
 from bot.log import line
-from bot.telegram.answer import NEVER, SILENT_AFTER, Answer
+from bot.telegram.answer import NEVER, SILENT_AFTER, Answer, Word
 from bot.telegram.choices import Offering, choice_keyboard, choice_list
 from bot.telegram.files import AgentFile, FileSender, OpenFile, why_not
 from bot.telegram.keyboards import Verb, button, rows
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_CHARS, _FIRST_SECONDS = 40, 1.5
 _TYPING_EVERY, _TYPING_AT_MOST = 4.0, 300.0
-_HEADER_UNITS, _STATUS_UNITS, _REASON_UNITS, _NAME_UNITS = 90, 100, 1_000, 60
-_PAGE_UNITS, _PAGE_ENTITIES = 3_900, 97  # with the header and the status, and what separates them, within the limits
+_HEADER_UNITS, _STATUS_UNITS, _REASON_UNITS, _NAME_UNITS = 90, 130, 1_000, 60
+_PAGE_UNITS, _PAGE_ENTITIES = 3_870, 97  # with the header and the status, and what separates them, within the limits
 _FILE_PAGES, _FILE_CODE = 3, 8_000
 _FILE_NAME = "answer.md"
 _RETRY_FIRST, _RETRY_MOST, _RETRY_TOTAL = 0.5, 15.0, 120.0
@@ -100,7 +100,7 @@ class Relay:
         self._sender = sender or FileSender(bot)
         self._active = 0
 
-    async def show(self, conversation: Conversation, events: AsyncIterator[protocol.Event]) -> Outcome:
+    async def show(self, conversation: Conversation, events: AsyncIterator[protocol.Event | Word]) -> Outcome:
         """Show all events of a turn, from its first one, also when it was shown in part before.
 
         `NotDelivered` if Telegram stays out of reach, `EventsEnded` if the events break off; what `events` raises
@@ -162,7 +162,7 @@ class _Showing:
         self._text_at = self._paid_until = clock.time() if len(pages) else -NEVER
         self._frame: _Frame | None = None
 
-    async def run(self, events: AsyncIterator[protocol.Event]) -> Outcome:
+    async def run(self, events: AsyncIterator[protocol.Event | Word]) -> Outcome:
         reader = asyncio.create_task(self._read(events))
         reader.add_done_callback(lambda _: self._wake.set())
         typing = asyncio.create_task(self._type())
@@ -178,7 +178,7 @@ class _Showing:
             typing.cancel()
             await asyncio.gather(reader, typing, return_exceptions=True)
 
-    async def _read(self, events: AsyncIterator[protocol.Event]) -> None:
+    async def _read(self, events: AsyncIterator[protocol.Event | Word]) -> None:
         async for event in events:
             self._answer.hear(event, self._clock.time())
             self._wake.set()
@@ -221,15 +221,21 @@ class _Showing:
         answer, now = self._answer, self._clock.time()
         if not len(self._pages):
             enough = now if answer.chars >= _FIRST_CHARS else answer.first_at + _FIRST_SECONDS
-            return min(enough, answer.heard_at + SILENT_AFTER)
-        return now if self._frame != self._current(now) else answer.next_silence(now)
+            return min(enough, answer.heard_at + SILENT_AFTER, answer.word_at)
+        if self._frame != self._current(now):
+            return now
+        return min(answer.next_silence(now), answer.word_at if answer.word_at > now else NEVER)
 
     def _current(self, now: float) -> "_Frame":
-        return _Frame(self._answer.version, self._line(self._answer.silent_for(now)))
+        return _Frame(self._answer.version, self._line(now))
 
-    def _line(self, silence: float) -> str | None:
+    def _line(self, now: float) -> str | None:
         """What stands under the text: what is being done unless there is newer news, or how long there was none."""
+        silence = self._answer.silent_for(now)
         elapsed = f"{int(silence) // 60}:{int(silence) % 60:02}"
+        if word := self._answer.word_due(now):
+            speech = self._conversation.speech
+            return speech.plain("relay-waiting", text=word.text, elapsed=elapsed) if silence else word.text
         if self._answer.doing and not self._answer.notice:
             return self._doing(elapsed if silence else None)
         if silence:
@@ -252,7 +258,9 @@ class _Showing:
         priority = Priority.PROGRESS if len(self._pages) else Priority.FIRST
         if not self._limiter.has_room(self._conversation.chat_id, priority):
             return
-        pages = self._paged(self._growing(frame.line), self._stop_button())
+        # Of an agent that is not there, there is nothing to stop.
+        stop = None if self._answer.word_due(now) else self._stop_button()
+        pages = self._paged(self._growing(frame.line), stop)
         try:
             await self._put(pages)
         except Dropped:

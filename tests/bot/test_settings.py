@@ -190,3 +190,13 @@ def test_a_public_certificate_for_what_has_no_public_name_is_refused_with_what_t
 def test_machines_with_public_names_may_have_public_certificates():
     made = read_settings(**GOOD, agent_tls="acme", acme_email="a@example.org", provider="aleph")
     assert made.agent_tls == "acme"
+
+
+def test_operators_are_told_by_their_ids():
+    assert read_settings(**GOOD, admin_ids="42, -1001").admin_ids == (42, -1001)
+
+
+@pytest.mark.parametrize("ids", ["olga", "0"])
+def test_an_operator_is_named_by_an_id(ids):
+    with pytest.raises(BadSettings, match="ADMIN_IDS"):
+        read_settings(**GOOD, admin_ids=ids)

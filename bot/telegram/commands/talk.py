@@ -9,7 +9,7 @@ from agent.protocol import MAX_MESSAGE_CHARS
 from bot.chat.files import Incoming
 from bot.chat.turns import Ask
 from bot.errors import AgentError
-from bot.store.models import Agent
+from bot.store.models import Agent, Phase
 from bot.telegram import media
 from bot.telegram.commands import account, choices, create, edit
 from bot.telegram.commands.start import home_keyboard
@@ -63,7 +63,8 @@ async def new(context: Context) -> None:
     try:
         await context.services.turns.forget(context.chat.id, agent)
     except AgentError:
-        await context.tell("not-forgotten", name=agent.name)
+        is_asleep = agent.phase in {Phase.DOZING, Phase.ASLEEP}
+        await context.tell("not-forgotten-asleep" if is_asleep else "not-forgotten", name=agent.name)
         return
     await context.tell("forgotten", name=agent.name)
     await choices.put_away(context)

@@ -21,6 +21,7 @@ from agent.protocol import (
     Usage,
 )
 from bot.errors import EventsEnded, NotDelivered
+from bot.telegram.answer import Word
 from bot.telegram.limiter import Limiter
 from bot.telegram.relay import Conversation, Ending, Outcome, Relay
 from bot.telegram.render import utf16_length
@@ -38,18 +39,18 @@ SHOWN = ("sendMessage", "editMessageText")
 class Events:
     """A turn whose events the test says one by one."""
 
-    def __init__(self, *first: Event | None) -> None:
-        self._queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+    def __init__(self, *first: Event | Word | None) -> None:
+        self._queue: asyncio.Queue[Event | Word | Exception | None] = asyncio.Queue()
         for event in first:
             self.say(event)
 
-    def say(self, event: Event | Exception | None) -> None:
+    def say(self, event: Event | Word | Exception | None) -> None:
         self._queue.put_nowait(event)
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event | Word]:
         return self._told()
 
-    async def _told(self) -> AsyncIterator[Event]:
+    async def _told(self) -> AsyncIterator[Event | Word]:
         while (event := await self._queue.get()) is not None:
             if isinstance(event, Exception):
                 raise event
@@ -592,7 +593,7 @@ async def test_an_answer_that_ends_at_its_limit_says_so_and_offers_to_go_on(stag
 
 @pytest.mark.parametrize("after", [Text(seq=3, text=" More"), tool("a"), KeepAlive(seq=2)])
 async def test_only_a_notice_of_the_agents_own_last_word_offers_to_go_on(stage, after):
-    own = Notice(seq=0, text="It is being restarted.")
+    own = Word("It is being restarted.")
 
     await stage.finish(stage.show(Events(Text(seq=1, text="So far"), own, after, DONE)))
 
@@ -805,3 +806,64 @@ async def test_telegram_refuses_nothing_of_a_nasty_stream(stage, text):
     outcome = await stage.finish(showing)
 
     assert (outcome.ending, await stage.telegram.refusals()) == (Ending.DONE, [])
+
+
+# --- an agent that is not there yet
+
+
+async def test_a_person_sees_at_once_that_the_agent_wakes_and_then_the_answer_in_its_place(stage):
+    events = Events(Word("💤 Ada is waking up."))
+    showing = stage.show(events)
+    waking = await stage.after(0, "💤 Ada is waking up.")
+
+    assert (waking.text, buttons(waking)) == ("💤 Ada is waking up.", []), "there is nothing to stop yet"
+    assert (await stage.after(41, "0:40")).text == "💤 Ada is waking up. · 0:40"
+
+    events.say(Text(seq=1, text="Good"))
+    growing = await stage.after(2, "Good")
+    assert (growing.text, buttons(growing)) == ("Good", [("⏹ Stop", "v1|stop|t1")])
+    events.say(DONE)
+    await stage.finish(showing)
+
+    assert [(message.text, message.id) for message in await stage.messages()] == [("Good", waking.id)]
+
+
+async def test_a_short_hand_over_shows_nothing_but_typing(stage):
+    events = Events(Word("One moment.", after=5))
+    showing = stage.show(events)
+    await stage.clock.advance(4.5)
+    assert await stage.texts() == []
+    events.say(Text(seq=1, text=LONG))
+    await stage.after(2, LONG)
+    events.say(DONE)
+    await stage.finish(showing)
+
+    assert "One moment." not in "".join(call.method + str(call.parameters) for call in await stage.telegram.outbox())
+    assert await stage.calls("sendChatAction") != []
+
+
+async def test_a_long_hand_over_is_told_after_five_seconds(stage):
+    events = Events(Word("One moment.", after=5))
+    showing = stage.show(events)
+
+    assert (await stage.after(5, "One moment.")).text == "One moment."
+
+    events.say(Text(seq=1, text="Here."))
+    events.say(DONE)
+    await stage.finish(showing)
+    assert await stage.texts() == ["Here."]
+
+
+async def test_a_hand_over_in_the_middle_of_an_answer_is_told_under_it(stage):
+    events = Events(Text(seq=1, text=LONG))
+    showing = stage.show(events)
+    await stage.after(2, LONG)
+    events.say(Word("One moment.", after=5))
+    await stage.clock.advance(4)
+    assert await stage.texts() == [LONG]
+
+    assert (await stage.after(2, "One moment.")).text == f"{LONG}\n\nOne moment."
+
+    events.say(DONE)
+    await stage.finish(showing)
+    assert await stage.texts() == [LONG]

@@ -14,6 +14,7 @@ relay-tool = { $icon } { $label }…{ $others ->
     }
 relay-tool-slow = { relay-tool } · { $elapsed }
 relay-working = Still working ({ $elapsed }) …
+relay-waiting = { $text } · { $elapsed }
 relay-file = The whole answer as a file, with its formatting.
 relay-file-lost = 📎 { $name } could not be sent.
 relay-file-empty = 📎 { $name } is empty, so there is nothing to send.

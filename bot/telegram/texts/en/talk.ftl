@@ -1,6 +1,9 @@
 ### Talking to an agent, and what can go wrong.
 
 agent-down = { $name } is not answering. I'm restarting it; your message is kept.
+agent-waking = 💤 { $name } is waking up (about a minute). Your message is kept.
+agent-moving = One moment, { $name } is just changing machines. Your message is kept.
+agent-not-woken = { $name } could not be woken just now. Your message is kept.
 agent-offline = { $name } could not be restarted just now. Your message is kept.
 agent-refused = { $name } could not take this message. Its owner may have to update it.
 agent-deleted = This agent was deleted.
@@ -16,6 +19,7 @@ quota-used =
     }. They refill in { $hours } h { $minutes } min. With your own LibertAI key, your own agents answer without this limit: /login
 forgotten = A fresh start: { $name } has forgotten this conversation.
 not-forgotten = { $name } is not answering, so nothing was forgotten. Send /new again in a minute.
+not-forgotten-asleep = { $name } is asleep, so nothing was forgotten. Write to it; once it has answered, send /new again.
 nothing-to-stop = Nothing is being written at the moment.
 nothing-to-retry = There is nothing to ask again.
 unsupported = Stickers don't work here yet — send text, photo, voice or a file.
