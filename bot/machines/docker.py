@@ -73,6 +73,11 @@ class DockerEngine:
         async with elsewhere.ssh.shell(remote.target, remote.pin) as shell:
             await elsewhere.bootstrap(shell)
 
+    async def warm(self, place: Place, release: str) -> None:
+        """Have the image pulled. Others stay: on a server of several machines they may be another's."""
+        async with self._session(place) as docker:
+            await self._images.have(docker, release)
+
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
         name, exposure = _name(place), await self._exposure(place)

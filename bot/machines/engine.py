@@ -78,6 +78,12 @@ class Engine(Protocol):
     async def prepare(self, place: Place) -> None:
         """Have everything on the machine that agents need. `NotReached` or `NotPrepared` (with the log) if it fails."""
 
+    async def warm(self, place: Place, release: str) -> None:
+        """Have all there that starting this release needs, and start nothing; after `prepare`.
+
+        `NotStarted` says why the release cannot be had.
+        """
+
     async def run(self, place: Place, spec: Spec) -> str:
         """Have exactly this spec running; the URL where it answers.
 

@@ -59,6 +59,9 @@ class ProcessEngine:
     async def prepare(self, place: Place) -> None:
         """Nothing is needed here."""
 
+    async def warm(self, place: Place, release: str) -> None:
+        """Nothing is needed here: the release is this code."""
+
     async def run(self, place: Place, spec: Spec) -> str:
         """Keep what runs already, replace what runs otherwise; the URL."""
         files = Files(Path(place.path))

@@ -267,6 +267,8 @@ class Machine(SQLModel, table=True):
     credits_per_hour: float = 0
     """Its price, as it was when it was rented."""
     created_at: float = Field(default_factory=time.time)
+    failed_at: float | None = None
+    """When it went into quarantine."""
     gone_at: float | None = None
 
 

@@ -85,6 +85,9 @@ class LightEngine:
     async def prepare(self, place: Place) -> None:
         await self._door(place)
 
+    async def warm(self, place: Place, _release: str) -> None:
+        await self._door(place)
+
     async def run(self, place: Place, spec: Spec) -> str:
         door = await self._door(place)
         answer = await self._http.put(door, json=spec.environment())

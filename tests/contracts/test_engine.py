@@ -37,6 +37,27 @@ async def test_an_empty_machine_runs_nothing(engine, place):
     await engine.remove(place)
 
 
+async def test_a_machine_made_warm_runs_nothing_until_it_is_told_to(engine, place, spec, client):
+    await engine.prepare(place)
+    await engine.warm(place, spec.release)
+    await engine.warm(place, spec.release)
+
+    assert (await engine.inspect(place)).state is RunState.ABSENT
+    assert await engine.logs(place) == ""
+    url = await engine.run(place, spec)
+    assert (await client.health(Door(url, spec.secret))).release == spec.release
+
+
+async def test_making_warm_for_another_release_leaves_what_runs_as_it_is(engine, hands, place, spec):
+    await engine.run(place, spec)
+    first = hands.running(place)
+
+    await engine.warm(place, hands.other_release)
+
+    assert hands.running(place) == first
+    assert (await engine.inspect(place)).fingerprint == spec.fingerprint()
+
+
 async def test_what_runs_already_is_kept(engine, hands, place, spec):
     url = await engine.run(place, spec)
     first = hands.running(place)

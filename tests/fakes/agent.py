@@ -176,6 +176,9 @@ class AgentDoubleEngine:
     async def prepare(self, _place: Place) -> None:
         pass
 
+    async def warm(self, _place: Place, _release: str) -> None:
+        pass
+
     async def run(self, _place: Place, spec: Spec) -> str:
         self._agent.spec = spec
         return self._agent.url

@@ -86,6 +86,11 @@ async def test_an_image_that_is_nowhere_is_named(engine, place):
         await engine.run(place, dataclasses.replace(SPEC, release="127.0.0.1:9/baal/none:1"))
 
 
+async def test_a_machine_is_not_warm_without_its_image(engine, place):
+    with pytest.raises(NotStarted, match=r"the image 127\.0\.0\.1:9/baal/none:1 is not on this machine and cannot be"):
+        await engine.warm(place, "127.0.0.1:9/baal/none:1")
+
+
 async def test_an_image_without_a_registry_is_never_taken_from_strangers(engine, place):
     with pytest.raises(NotStarted, match=r"the image baal/none:dev is not on this machine: `make image`"):
         await engine.run(place, dataclasses.replace(SPEC, release="baal/none:dev"))

@@ -288,8 +288,9 @@ async def test_a_machine_that_never_had_a_docker_runs_nothing(engine):
         assert await engine.logs(place) == ""
         await engine.remove(place)
         await engine.wipe(place)
-        with pytest.raises(NotPrepared, match="no Docker on m-0123456789abcdef: it has to be prepared first"):
-            await engine.run(place, SPEC)
+        for start in (engine.run(place, SPEC), engine.warm(place, SPEC.release)):
+            with pytest.raises(NotPrepared, match="no Docker on m-0123456789abcdef: it has to be prepared first"):
+                await start
 
 
 @pytest.mark.image

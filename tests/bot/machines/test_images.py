@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from bot.errors import MachineError, NotStarted
 from bot.machines import images
 from bot.machines.daemon import ForwardedDaemon, LocalDaemon
+from bot.machines.docker import DockerEngine
+from bot.machines.engine import RunState
 from bot.machines.images import Account, Images, loopback_port, registry_of
 from bot.machines.provider import Place
 from bot.machines.ssh import NotOffered, Ssh
@@ -106,6 +108,17 @@ async def test_a_private_image_is_pulled_by_digest_and_nothing_of_the_account_is
 
     assert name in image.attrs["RepoDigests"]
     assert PASSWORD not in caplog.text
+
+
+@pytest.mark.image
+async def test_a_machine_is_made_warm_by_a_pull_and_nothing_is_started(release, docker_client):
+    name, engine = release(), DockerEngine(account=ACCOUNT)
+
+    await engine.warm(HERE, name)
+
+    assert name in docker_client.images.get(name).attrs["RepoDigests"]
+    assert (await engine.inspect(HERE)).state is RunState.ABSENT
+    await engine.close()
 
 
 @pytest.mark.image
