@@ -5,6 +5,7 @@ BaalError                   str() is for the log; never shown to a Telegram user
 ├── DatabaseLost            the database server is away, or a connection to it broke; the bot has to be started again
 ├── Undecryptable           a stored secret does not open with any key of BOT_ENCRYPTION_KEY
 ├── Refused                 the person cannot have this now; `hint` is the key of the text that says why
+├── RolloutRefused          what an operator asks of a rollout cannot be done; the text says why and what to do
 ├── LibertAIUnreachable     the account or model service did not answer
 ├── FileLost                a file cannot be fetched; `hint` is the key of the text that says why
 ├── NotDelivered            the end of an answer did not reach Telegram; show the turn again later
@@ -49,6 +50,10 @@ class Refused(BaalError):
         super().__init__(hint)
         self.hint = hint
         self.values = values
+
+
+class RolloutRefused(BaalError):
+    """What the operator asks of a rollout cannot be done now; the text, which is for them, says why and what to do."""
 
 
 class LibertAIUnreachable(BaalError):

@@ -12,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from bot.errors import Refused
 from bot.store.database import Database
 from bot.store.models import Agent, Draft, Phase, User, Wanted
+from bot.store.releases import default_release
 from bot.store.vault import Vault
 
 LINK_PREFIX = "agent_"
@@ -79,7 +80,7 @@ class Agents:
             if (await session.exec(living)).one() >= self.limit:
                 raise Refused("agent-limit", limit=self.limit)
             await self._check_key(session, draft.user_id)
-            agent = self._agent(draft, card)
+            agent = self._agent(draft, card, await default_release(session, self._release))
             session.add(agent)
             mine = (col(Draft.user_id) == draft.user_id, col(Draft.link) == draft.link)
             await session.exec(delete(Draft).where(*mine))
@@ -90,7 +91,7 @@ class Agents:
         if not self._has_operator_key and not (owner and owner.sealed_key):
             raise Refused("key-needed")
 
-    def _agent(self, draft: Draft, card: Card) -> Agent:
+    def _agent(self, draft: Draft, card: Card, release: str) -> Agent:
         return Agent(
             owner_id=draft.user_id,
             link=draft.link,
@@ -98,7 +99,7 @@ class Agents:
             job=draft.job,
             model=draft.model,
             sealed_secret=self._vault.seal(SecretStr(secrets.token_urlsafe(32))),
-            release=self._release,
+            release=release,
             card_chat_id=card.chat_id,
             card_message_id=card.message_id,
             card_open=True,
