@@ -18,6 +18,7 @@ from bot.store.records import Reason, Snapshot
 log = logging.getLogger(__name__)
 
 KEPT_AFTER_DELETION = 7 * 86_400.0
+WHY_CHARS = 500
 LAST_WORDS_SECONDS = 120.0
 """So long a machine that is to be deleted may take to say what it holds; then the snapshot before has to do."""
 
@@ -115,13 +116,14 @@ class Moves:
         """The operator hears of a machine that failed and was replaced."""
         if machine.purpose is Purpose.HEAL:
             agent = await self._books.agent(attempt.agent_id)
-            facts = {"name": agent.name, "agent": attempt.agent_id, "machine": machine.id}
+            facts: dict[str, str | float] = {"name": agent.name, "agent": attempt.agent_id, "machine": machine.id}
             await self._teller.post(f"operator-healed-{machine.id}", OPERATOR, "notice-operator-healed", **facts)
 
     async def told_failure(self, attempt: Attempt, plan: str, agent: Agent, *, why: str) -> None:
         """Who can do something about it hears once what did not come true."""
         notice_id = f"{plan}-failed-{attempt.agent_id}-{attempt.generation}"
-        facts = {"name": agent.name, "agent": attempt.agent_id, "release": agent.release, "why": why[:500]}
+        facts: dict[str, str | float] = {"name": agent.name, "agent": attempt.agent_id, "why": why[:WHY_CHARS]}
+        facts["release"] = agent.release
         if plan == "replace":
             await self._teller.post(notice_id, OPERATOR, "notice-operator-update-failed", **facts)
         elif plan in {"recover", "refresh"}:
