@@ -16,7 +16,7 @@ from bot.fleet.books import Books
 from bot.fleet.configure import Configurer
 from bot.machines.client import AgentClient, Door
 from bot.store.models import AgentField, Edit, MachineState, Phase
-from tests.bot.fleet.test_fleet import OLGA, World
+from tests.bot.fleet.world import OLGA, World
 
 pytestmark = pytest.mark.e2e
 
@@ -32,10 +32,7 @@ async def still(database, durable_url, vault, tmp_path, clock):
     """A world whose fleet does not look: its first sweep would start what a test only writes down."""
     made = World(database, durable_url, vault, tmp_path, clock)
     yield made
-    for machine in await made.provider.inner.listed():
-        await made.provider.inner.give_back(machine)
-    await made.client.close()
-    await made.http.aclose()
+    await made.let_go()
 
 
 @pytest.fixture

@@ -162,6 +162,9 @@ class World:
 
     async def close(self):
         await self.fleet.stop()
+        await self.let_go()
+
+    async def let_go(self):
         for machine in await self.provider.inner.listed():
             await self.provider.inner.give_back(machine)
         await self.client.close()
