@@ -10,8 +10,8 @@ from litestar.exceptions import HTTPException, ValidationException
 from agent import log, refusals
 from agent.database import is_full
 from agent.errors import HINTS, Refused
+from agent.packing import NotPacked
 from agent.protocol import ErrorKind, Refusal
-from agent.snapshot import NotPacked
 
 _FULL = Refusal(
     kind="no_room",

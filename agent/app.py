@@ -50,6 +50,8 @@ from agent.usage import Ledger
 
 _WHEN_SEALED = re.compile(r"/(chat(/[^/]*/stop)?|probe|snapshot|seal|activate|unseal)")
 """What a sealed agent does besides reading. A turn that it knows is answered from the store."""
+_WHEN_STANDBY = re.compile(rf"{_WHEN_SEALED.pattern}|/config")
+"""Its files and letters come by snapshot alone; how it is configured may be told before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,9 @@ def _parts(settings: Settings, clock: Callable[[], float]) -> _Parts:
 
 def _rooms(parts: _Parts) -> Litestar:
     async def writable(request: Request[Any, Any, Any]) -> None:  # Litestar runs what is not async in a thread
-        if request.method != "GET" and not _WHEN_SEALED.fullmatch(request.url.path):
-            parts.standing.require_writable()
+        may = _WHEN_STANDBY if parts.standing.mode is Mode.STANDBY else _WHEN_SEALED
+        if request.method != "GET" and not may.fullmatch(request.url.path):
+            parts.standing.require_active()
 
     return Litestar(
         [

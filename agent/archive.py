@@ -1,7 +1,8 @@
-"""The form of a snapshot: one tar archive of `agent.db`, the workspace and, at its end, `manifest.json`.
+"""The form of a snapshot: one tar archive of `agent.db`, the workspace, its list and, at its end, `manifest.json`.
 
 The part of the workspace comes as tar blocks from behind the wall and goes there again; in here it is only looked
-through. All of this is files and hashes, and is called in a thread.
+through. Its last block file is the list of all entries (`listing.py`), also of those that a delta leaves out; archives
+of the first agents have none. All of this is files and hashes, and is called in a thread.
 """
 
 from __future__ import annotations
@@ -14,29 +15,22 @@ from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from agent import listing
+from agent.listing import BLOCK, Range
 from agent.protocol import Manifest, Part
 
 if TYPE_CHECKING:
     import tarfile
 
-DATABASE, WORKSPACE, MANIFEST = "agent.db", "workspace", "manifest.json"
+DATABASE, WORKSPACE, LIST, MANIFEST = "agent.db", "workspace", "workspace.list", "manifest.json"
 MAX_MANIFEST_BYTES = 1_000_000
 _CHUNK = 1 << 20
-_BLOCK = 512
-END = bytes(2 * _BLOCK)
+END = bytes(2 * BLOCK)
 """What ends a tar archive."""
 
 
 class BadArchive(Exception):
     """It is not a snapshot that can be restored; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A part of the archive's file: from this byte, so many."""
-
-    start: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,9 @@ class Contents:
     manifest: Manifest
     database: Range
     workspace: Range
+    """The entries and their list."""
+    entries: Range
+    listing: Range | None
 
 
 def begin(archive: IO[bytes], database: Path) -> Part:
@@ -54,14 +51,14 @@ def begin(archive: IO[bytes], database: Path) -> Part:
     archive.write(_header(DATABASE, size))
     with database.open("rb") as source:
         digest = _copy(source, archive, size)
-    archive.write(bytes(-size % _BLOCK))
+    archive.write(bytes(-size % BLOCK))
     return Part(name=DATABASE, size=size, sha256=digest)
 
 
 def finish(archive: IO[bytes], manifest: Manifest) -> None:
     """Write the manifest, and the archive's end."""
     said = manifest.model_dump_json().encode()
-    archive.write(_header(MANIFEST, len(said)) + said + bytes(-len(said) % _BLOCK) + END)
+    archive.write(_header(MANIFEST, len(said)) + said + bytes(-len(said) % BLOCK) + END)
 
 
 def inspect(path: Path) -> Contents:
@@ -72,6 +69,7 @@ def inspect(path: Path) -> Contents:
         with path.open("rb") as file:
             contents = _locate(file)
             _check(file, contents)
+            _check_fingerprint(path, contents)
     except (tarfile.TarError, EOFError, ValueError, OSError) as error:
         raise BadArchive(f"it is not a whole tar archive: {error}") from error
     return contents
@@ -79,9 +77,9 @@ def inspect(path: Path) -> Contents:
 
 def extract(path: Path, part: Range, target: Path) -> None:
     """Copy a part into a file of its own."""
-    with path.open("rb") as source, target.open("wb") as file:
-        source.seek(part.start)
-        _copy(source, file, part.size)
+    with target.open("wb") as file:
+        for piece in read(path, part):
+            file.write(piece)
 
 
 def read(path: Path, part: Range) -> Iterator[bytes]:
@@ -93,7 +91,8 @@ def read(path: Path, part: Range) -> Iterator[bytes]:
 
 def _locate(file: IO[bytes]) -> Contents:
     database: Range | None = None
-    start = 0
+    found: Range | None = None
+    start = end = 0
     import tarfile  # noqa: PLC0415 - loaded by then
 
     with tarfile.open(fileobj=file, mode="r:", errorlevel=2) as archive:
@@ -103,10 +102,15 @@ def _locate(file: IO[bytes]) -> Contents:
                 if member.name != DATABASE or not member.isreg():
                     raise BadArchive(f"it begins with {member.name!r} and not with {DATABASE}")
                 database = Range(member.offset_data, member.size)
-                start = member.offset_data + member.size + -member.size % _BLOCK
+                start = member.offset_data + member.size + -member.size % BLOCK
             elif member.name == MANIFEST:
-                manifest = _manifest(archive, member)
-                return Contents(manifest, database, Range(start, member.offset - start))
+                workspace = Range(start, member.offset - start)
+                entries = Range(start, (end if found else member.offset) - start)
+                return Contents(_manifest(archive, member), database, workspace, entries, found)
+            elif found:
+                raise BadArchive(f"it holds {member.name[:200]!r} after {LIST}")
+            elif member.name == LIST and member.isreg():
+                end, found = member.offset, Range(member.offset_data, member.size)
             else:
                 _check_member(member)
     raise BadArchive(f"it ends without {MANIFEST}")
@@ -145,6 +149,18 @@ def _check(file: IO[bytes], contents: Contents) -> None:
         file.seek(part.start)
         if (part.size, _copy(file, None, part.size)) != (told[name].size, told[name].sha256):
             raise BadArchive(f"{name} is not what the manifest says: it was altered or cut")
+
+
+def _check_fingerprint(path: Path, contents: Contents) -> None:
+    """That it has, together with what its base has, all that it tells of."""
+    told = contents.manifest
+    if contents.listing is None:
+        if told.fingerprint or told.base:
+            raise BadArchive(f"it has no {LIST}")
+        return
+    database = next(part.sha256 for part in told.parts if part.name == DATABASE)
+    if listing.fingerprint(database, listing.digest(path, contents.listing)) != told.fingerprint:
+        raise BadArchive(f"its {LIST} is not what the manifest says")
 
 
 def _header(name: str, size: int) -> bytes:

@@ -39,9 +39,7 @@ class Handover:
                 self._store.freeze()
                 self._sealed = None
             if self._sealed is None:
-                taken = await self._snapshots.take()
-                taken.path.unlink()
-                self._sealed = taken.manifest
+                self._sealed = await self._snapshots.describe()
             return self._sealed
 
     async def activate(self, epoch: int) -> None:
@@ -51,6 +49,7 @@ class Handover:
                 raise Refused(409, "not_restored", self._snapshots.trouble)
             was_active = self._standing.mode is Mode.ACTIVE
             self._standing.change(Mode.ACTIVE, epoch)
+            self._snapshots.let_go()
             self._store.thaw()
             if not was_active:
                 self._turns.recover()

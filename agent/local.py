@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from agent.sandbox.client import OUTPUT_LIMIT, Output, pieces, read_pipe, take_pipe, write_pipe
+from agent.sandbox.client import OUTPUT_LIMIT, Output, feeding, pieces, read_pipe, take_pipe, write_pipe
 from agent.sandbox.quota import Quota
 from agent.sandbox.wire import Ended, Request, Result
 
@@ -48,13 +48,14 @@ class LocalRunner:
             return Output(b"", truncated=False, result=Result("quota", 1, 0.0, full))
         return await self._run(request, chunks, limit)
 
-    async def stream_out(self, request: Request, take: Callable[[bytes], None]) -> Result:
-        """Run without input, and hand over what it writes as it comes, however much that is."""
+    async def stream_out(
+        self, request: Request, take: Callable[[bytes], None], chunks: AsyncIterable[bytes] | None = None
+    ) -> Result:
+        """Run with these chunks as its input, and hand over what it writes as it comes, however much that is."""
         begun = time.monotonic()
         process, feed, listen = await self._start(request)
-        os.close(feed)
         try:
-            async with asyncio.timeout(request.seconds):
+            async with asyncio.timeout(request.seconds), feeding(feed, chunks):
                 await take_pipe(listen, take)
         except TimeoutError:
             return Result("timeout", 1, time.monotonic() - begun, f"stopped after {request.seconds:.0f} s")
@@ -67,17 +68,17 @@ class LocalRunner:
         begun = time.monotonic()
         process, feed, listen = await self._start(request)
         data = bytearray()
-        feeding = asyncio.create_task(write_pipe(feed, chunks))
+        writing = asyncio.create_task(write_pipe(feed, chunks))
         reading = asyncio.create_task(read_pipe(listen, data, limit + 1))
         try:
             ended = await _watch(process, reading, lambda: len(data) > limit, request.seconds)
             await asyncio.wait({reading}, timeout=_LAST_WORDS_SECONDS)
         finally:
-            feeding.cancel()
+            writing.cancel()
             reading.cancel()
-            await asyncio.gather(feeding, reading, return_exceptions=True)
-        if not feeding.cancelled():
-            feeding.result()
+            await asyncio.gather(writing, reading, return_exceptions=True)
+        if not writing.cancelled():
+            writing.result()
         text = f"stopped after {request.seconds:.0f} s" if ended == "timeout" else ""
         result = Result(ended, _code(await process.wait()), time.monotonic() - begun, text)
         return Output(bytes(data[:limit]), len(data) > limit, result)

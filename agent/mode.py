@@ -46,10 +46,10 @@ class Standing:
                 409, "not_active", _WHY_NOT.get(self.mode, "This agent is being handed over. Ask again soon.")
             )
 
-    def require_writable(self) -> None:
-        """`Refused` (409 `not_active`) when nothing may change any more."""
-        if self.mode is Mode.SEALED:
-            raise Refused(409, "not_active", _WHY_NOT[Mode.SEALED])
+    def require_active(self) -> None:
+        """`Refused` (409 `not_active`) when another copy is the one that works."""
+        if self.mode is not Mode.ACTIVE:
+            raise Refused(409, "not_active", _WHY_NOT[self.mode])
 
     def require_epoch(self, epoch: int) -> None:
         """`Refused` (409 `stale_epoch`) for a call from before what was last decided."""

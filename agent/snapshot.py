@@ -2,37 +2,34 @@
 
 Both ways it lies on the disk first: what is sent does not change while a slow receiver takes it, and what is received
 replaces nothing before every byte of it was checked. A restore that dies in the middle is done again at the start.
+
+A hand-over is silence, so only what has changed since an earlier snapshot goes then (a delta: the whole database, and
+the files that are not as they were), and sealing only counts and lists.
 """
 
 import asyncio
 import hashlib
-import json
 import sqlite3
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
 
-from agent import archive, log
+from agent import archive, inventory, listing, log
 from agent.archive import BadArchive, Contents
+from agent.bases import Base, Bases
 from agent.errors import Refused
+from agent.inventory import Inventory
+from agent.listing import BadListing
 from agent.mode import Standing
+from agent.packing import MAX_BYTES, OTHER_BASE, NotPacked, Packer
 from agent.protocol import Manifest, Mode, Part
-from agent.sandbox.wire import Request
 from agent.store import READABLE_FROM, SCHEMA_VERSION, Store
 from agent.workspace import Runner
 
-MAX_BYTES = 4_000_000_000
-PACK_SECONDS = 600.0
-_PROGRAM = resources.files("agent").joinpath("tools/workspace_archive.py").read_text()
 _CHUNK = 1 << 20
-
-
-class NotPacked(Exception):
-    """The workspace could not be read, or not be written; the text says how it ended."""
+_OTHER_BASE = "This snapshot goes with files that are not here, or not any more. Send a whole one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +47,10 @@ class Snapshots:
         """`folder` is the agent's own."""
         self._stuck = ""
         self._store = store
-        self._runner = runner
+        self._packer = Packer(runner)
         self._standing = standing
         self._release = release
+        self._bases = Bases(folder / "bases")
         self._folder = folder / "snapshots"
         self._received = self._folder / "received.tar"
         self._busy = asyncio.Lock()
@@ -64,29 +62,44 @@ class Snapshots:
         damaged = f"The database was damaged ({damage}) and set aside. Restore a snapshot." if damage else ""
         return " ".join(filter(None, [damaged, self._stuck]))
 
-    async def take(self) -> Taken:
-        """Make one of what is now."""
+    async def take(self, base: str = "") -> Taken:
+        """Make one of what is now; where the mark `base` is known, without the files that are as they were then."""
         async with self._busy:
             path = self._new_file()
             try:
-                return Taken(path, await self._write(path))
+                return Taken(path, await self._write(path, self._bases.find(base)))
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
+
+    async def describe(self) -> Manifest:
+        """Say what one would hold, without making it."""
+        copy = self._new_file()
+        try:
+            await asyncio.to_thread(self._store.copy_to, copy)
+            held = await asyncio.to_thread(inventory.take, copy)
+            database = await asyncio.to_thread(_sha256, copy)
+            return self._manifest(held, listing.fingerprint(database, await self._packer.digest(copy)))
+        finally:
+            copy.unlink(missing_ok=True)
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> Manifest:
         """Put another agent's state in place of this one's; `Refused` says why not, and then nothing has changed."""
         async with self._busy:
             self._require_standby()
             path = self._new_file()
+            database = path.with_suffix(".db.part")
             try:
                 await _save(path, chunks)
-                contents = await self._inspect(path)
+                contents = await self._inspect(path, database)
                 self._require_standby()
+                self._require_base(contents.manifest)
+                self._bases.let_go()
                 path.replace(self._received)  # from here on it is done, also after a crash
+                await self._put_in_place(contents, database)
             finally:
                 path.unlink(missing_ok=True)
-            await self._put_in_place(contents)
+                database.unlink(missing_ok=True)
             return contents.manifest
 
     async def recover(self) -> None:
@@ -96,12 +109,23 @@ class Snapshots:
                 left.unlink()
             if self._received.exists():
                 log.warning("restore goes on")
-                await self._put_in_place(await asyncio.to_thread(archive.inspect, self._received))
+                contents = await asyncio.to_thread(archive.inspect, self._received)
+                database = self._new_file()
+                await asyncio.to_thread(archive.extract, self._received, contents.database, database)
+                await self._put_in_place(contents, database)
+
+    def let_go(self) -> None:
+        """What was restored may change from now on: no delta goes with it any more."""
+        self._bases.let_go()
 
     def _require_standby(self) -> None:
         if self._standing.mode is not Mode.STANDBY:
             text = f"This agent is {self._standing.mode}. Only one that stands by takes a snapshot."
             raise Refused(409, "not_standby", text)
+
+    def _require_base(self, manifest: Manifest) -> None:
+        if manifest.base and manifest.base != self._bases.held:
+            raise Refused(409, "other_base", _OTHER_BASE)
 
     def _new_file(self) -> Path:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -109,38 +133,34 @@ class Snapshots:
 
     # --- taking
 
-    async def _write(self, path: Path) -> Manifest:
+    async def _write(self, path: Path, base: Base | None) -> Manifest:
         copy = path.with_suffix(".db.part")
+        begun = self._bases.now()
         try:
             await asyncio.to_thread(self._store.copy_to, copy)
-            counts, last_turn = await asyncio.to_thread(_facts, copy)
+            held = await asyncio.to_thread(inventory.take, copy)
             with path.open("wb") as file:
                 database = await asyncio.to_thread(archive.begin, file, copy)
-                workspace = await self._pack(file)
-                parts = (database, workspace) if workspace.size else (database,)
-                manifest = self._manifest(counts, last_turn, parts)
+                workspace = await self._packer.pack(file, base)
+                file.flush()
+                found = _list_of(path)
+                mark = await asyncio.to_thread(self._bases.keep, path, found, begun)
+                digest = await asyncio.to_thread(listing.digest, path, found)
+                manifest = self._manifest(
+                    held,
+                    listing.fingerprint(database.sha256, digest),
+                    (database, workspace),
+                    mark=mark,
+                    base=base.mark if base else "",
+                )
                 archive.finish(file, manifest)
         finally:
             copy.unlink(missing_ok=True)
         return manifest
 
-    async def _pack(self, file: IO[bytes]) -> Part:
-        digest, size = hashlib.sha256(), 0
-
-        def take(piece: bytes) -> None:
-            nonlocal size
-            size += len(piece)
-            if size > MAX_BYTES:
-                raise NotPacked(f"the workspace has more than {MAX_BYTES} bytes, holes in files counted")
-            digest.update(piece)
-            file.write(piece)
-
-        ended = await self._runner.stream_out(self._request("pack"), take)
-        if ended.code:
-            raise NotPacked(ended.text or f"{ended.ended}, exit code {ended.code}")
-        return Part(name=archive.WORKSPACE, size=size, sha256=digest.hexdigest())
-
-    def _manifest(self, counts: dict[str, int], last_turn: str | None, parts: tuple[Part, ...]) -> Manifest:
+    def _manifest(
+        self, held: Inventory, fingerprint: str, parts: tuple[Part, ...] = (), *, mark: str = "", base: str = ""
+    ) -> Manifest:
         return Manifest(
             schema_version=SCHEMA_VERSION,
             readable_from=READABLE_FROM,
@@ -149,44 +169,48 @@ class Snapshots:
             created=self._standing.since if self._standing.mode is Mode.SEALED else time.time(),
             mode=self._standing.mode,
             epoch=self._standing.epoch,
-            last_turn=last_turn,
-            counts=counts,
+            last_turn=held.last_turn,
+            counts=held.counts,
             parts=parts,
+            fingerprint=fingerprint,
+            mark=mark,
+            base=base,
         )
 
     # --- putting in place
 
-    async def _inspect(self, path: Path) -> Contents:
+    async def _inspect(self, path: Path, database: Path) -> Contents:
+        """Look at all of it; its database is then in a file of its own."""
         try:
             contents = await asyncio.to_thread(archive.inspect, path)
             _check_schema(contents.manifest)
-            await asyncio.to_thread(_check_database, path, contents)
+            await asyncio.to_thread(archive.extract, path, contents.database, database)
+            await asyncio.to_thread(_check_database, database, contents.manifest)
         except BadArchive as error:
             raise Refused(422, "bad_snapshot", f"This is no snapshot that can be restored: {error}.") from error
         return contents
 
-    async def _put_in_place(self, contents: Contents) -> None:
+    async def _put_in_place(self, contents: Contents, database: Path) -> None:
         self._stuck = "A snapshot was received and is not in place yet."
-        await self._unpack(contents)
-        database = self._received.with_suffix(".db.part")
-        await asyncio.to_thread(archive.extract, self._received, contents.database, database)
+        await self._restore_files(contents)
         self._store.replace_with(database)
         self._received.unlink()
+        self._bases.hold(contents.manifest.mark)
         self._stuck = ""
         log.info(
             "snapshot restored", last_turn=contents.manifest.last_turn, rows=sum(contents.manifest.counts.values())
         )
 
-    async def _unpack(self, contents: Contents) -> None:
-        chunks = _workspace_of(self._received, contents)
-        output = await self._runner.stream_in(self._request("unpack"), chunks)
+    async def _restore_files(self, contents: Contents) -> None:
+        output = await self._packer.restore(self._received, contents)
+        if output.result.code == OTHER_BASE:
+            self._received.unlink()
+            self._stuck = ""
+            raise Refused(409, "other_base", _OTHER_BASE)
         if output.result.code:
             self._stuck = f"A snapshot could not be put in place: {output.result.text or 'its files were refused'}."
             log.warning("snapshot not restored", reason=self._stuck)
             raise Refused(507, "no_room", f"{self._stuck} Make room and start this agent again, or send another one.")
-
-    def _request(self, operation: str) -> Request:
-        return Request([self._runner.python, "-I", "-S", "-c", _PROGRAM, operation], seconds=PACK_SECONDS)
 
 
 async def pieces_of(path: Path) -> AsyncIterator[bytes]:
@@ -210,11 +234,11 @@ async def _save(path: Path, chunks: AsyncIterable[bytes]) -> None:
             await asyncio.to_thread(file.write, chunk)
 
 
-async def _workspace_of(path: Path, contents: Contents) -> AsyncIterator[bytes]:
-    pieces = archive.read(path, contents.workspace)
-    while piece := await asyncio.to_thread(next, pieces, b""):
-        yield piece
-    yield archive.END
+def _list_of(path: Path) -> listing.Range:
+    try:
+        return listing.at_the_end(path)
+    except BadListing as error:
+        raise NotPacked(str(error)) from error
 
 
 def _check_schema(manifest: Manifest) -> None:
@@ -222,33 +246,15 @@ def _check_schema(manifest: Manifest) -> None:
         raise BadArchive(f"it can be read from schema {manifest.readable_from} on, and ours is {SCHEMA_VERSION}")
 
 
-def _check_database(path: Path, contents: Contents) -> None:
-    copy = path.with_suffix(".db.part")
+def _check_database(path: Path, told: Manifest) -> None:
     try:
-        archive.extract(path, contents.database, copy)
-        counts, last_turn = _facts(copy, check=True)
+        found = inventory.take(path, check=True)
     except sqlite3.DatabaseError as error:
         raise BadArchive(f"its database is damaged ({error})") from error
-    finally:
-        copy.unlink(missing_ok=True)
-    if (counts, last_turn) != (contents.manifest.counts, contents.manifest.last_turn):
+    if found != Inventory(told.counts, told.last_turn):
         raise BadArchive("its database does not hold what the manifest counts")
 
 
-def _facts(path: Path, *, check: bool = False) -> tuple[dict[str, int], str | None]:
-    """Rows by table, and the newest turn, of a database file."""
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        if check and (found := database.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(json.dumps(found))
-        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-        counts = {name: _count(database, name) for (name,) in sorted(names)}
-        newest = database.execute("SELECT id FROM turn ORDER BY created DESC, rowid DESC LIMIT 1").fetchone()
-    finally:
-        database.close()
-    return counts, newest[0] if newest else None
-
-
-def _count(database: sqlite3.Connection, table: str) -> int:
-    quoted = table.replace('"', '""')
-    return int(database.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0])  # noqa: S608  a table's name
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

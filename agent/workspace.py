@@ -42,8 +42,10 @@ class Runner(Protocol):
     async def run(self, request: Request, stdin: bytes = b"", limit: int = ..., *, reads_only: bool = False) -> Output:
         """Run to its end, or stop it after `limit` bytes of output. `OSError`, `BadRequest` if it cannot be run."""
 
-    async def stream_out(self, request: Request, take: Callable[[bytes], None]) -> Result:
-        """Run without input, and hand over what it writes as it comes."""
+    async def stream_out(
+        self, request: Request, take: Callable[[bytes], None], chunks: AsyncIterable[bytes] | None = None
+    ) -> Result:
+        """Run with these chunks as its input, and hand over what it writes as it comes."""
 
     async def stream_in(self, request: Request, chunks: AsyncIterable[bytes], limit: int = ...) -> Output:
         """Run with these chunks as its input. What they raise ends the input, and is raised when it has ended."""

@@ -72,7 +72,21 @@ class Manifest(Report):
     counts: dict[str, int]
     """Rows by table."""
     parts: tuple[Part, ...] = ()
-    """Sorted by name. Of a sealed agent the same however often it is asked."""
+    """Of the archive, sorted by name; none in the answer of `POST /seal`, which makes no archive."""
+    fingerprint: str = ""
+    """SHA-256 of the database and of the list of all files (path, kind, mode, size, time in ns, target of a link).
+
+    Where it is the same in the answers of `POST /seal` and of `PUT /snapshot`, the new machine holds what the old one
+    had: the old one computes it of what it has, the new one of what it has put in place. Empty: an agent of before.
+    """
+    mark: str = ""
+    """Names the files of this snapshot: `GET /snapshot?base=` leaves out those that are still as they were then."""
+    base: str = ""
+    """The mark that this snapshot goes with; empty if it is whole.
+
+    Only a machine that holds just that takes it (else 409 `other_base`; then a whole one will do). An agent answers
+    with a whole one where it does not know the mark, or any more.
+    """
 
 
 class Letter(Model):

@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody
 
 from agent.agenda import Agenda
+from agent.mode import Standing
 from agent.protocol import Acknowledged, Outbox
 from agent.tick import Ticker
 
@@ -16,8 +17,11 @@ async def tick(ticker: NamedDependency[Ticker]) -> Outbox:
 
 
 @get("/outbox")
-async def outbox(agenda: NamedDependency[Agenda], after: FromQuery[int] = 0) -> Outbox:
-    """A page of the letters that wait."""
+async def outbox(
+    agenda: NamedDependency[Agenda], standing: NamedDependency[Standing], after: FromQuery[int] = 0
+) -> Outbox:
+    """A page of the letters that wait, from the copy that works: all copies have those of the snapshot."""
+    standing.require_active()
     return agenda.letters(after)
 
 

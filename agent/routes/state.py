@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from agent.handover import Handover
@@ -15,9 +15,9 @@ MAX_SEAL_SECONDS = 600
 
 
 @get("/snapshot")
-async def take_snapshot(snapshots: NamedDependency[Snapshots]) -> Stream:
-    """Stream one archive of all that the agent is."""
-    taken = await snapshots.take()
+async def take_snapshot(snapshots: NamedDependency[Snapshots], base: FromQuery[str] = "") -> Stream:
+    """Stream one archive of all that the agent is, without the files that are as they were in an earlier one."""
+    taken = await snapshots.take(base)
     headers = {"Content-Length": str(taken.path.stat().st_size)}
     return Stream(pieces_of(taken.path), media_type="application/x-tar", headers=headers)
 

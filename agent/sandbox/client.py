@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,32 +62,28 @@ class Sandbox:
             connection.settimeout(0)
             await loop.sock_connect(connection, str(self._path))
             feed, listen = _hand_over(connection, request)
-            feeding = asyncio.create_task(write_pipe(feed, chunks))
-            try:
+            async with feeding(feed, chunks):
                 data = bytearray()
                 await read_pipe(listen, data, limit + 1)
                 if len(data) > limit:
                     connection.shutdown(socket.SHUT_WR)
                 packet = await loop.sock_recv(connection, wire.MAX_PACKET)
-            finally:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
-        if not feeding.cancelled():
-            feeding.result()
         if not packet:
             raise ConnectionResetError("the tool launcher broke off the call")
         return Output(bytes(data[:limit]), len(data) > limit, wire.to_result(packet))
 
-    async def stream_out(self, request: Request, take: Callable[[bytes], None]) -> Result:
-        """Run without input, and hand over what it writes as it comes, however much that is."""
+    async def stream_out(
+        self, request: Request, take: Callable[[bytes], None], chunks: AsyncIterable[bytes] | None = None
+    ) -> Result:
+        """Run with these chunks as its input, and hand over what it writes as it comes, however much that is."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(0)
             await loop.sock_connect(connection, str(self._path))
             feed, listen = _hand_over(connection, request)
-            os.close(feed)
-            await take_pipe(listen, take)
-            packet = await loop.sock_recv(connection, wire.MAX_PACKET)
+            async with feeding(feed, chunks):
+                await take_pipe(listen, take)
+                packet = await loop.sock_recv(connection, wire.MAX_PACKET)
         if not packet:
             raise ConnectionResetError("the tool launcher broke off the call")
         return wire.to_result(packet)
@@ -105,6 +101,19 @@ def _hand_over(connection: socket.socket, request: Request) -> tuple[int, int]:
         wire.send(connection, request, (stdin, output))
         near.pop_all()
         return feed, listen
+
+
+@asynccontextmanager
+async def feeding(pipe: int, chunks: AsyncIterable[bytes] | None) -> AsyncIterator[None]:
+    """Write them while this lasts; what is raised where they come from is raised at its end."""
+    task = asyncio.create_task(write_pipe(pipe, chunks or pieces(b"")))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    if not task.cancelled():
+        task.result()
 
 
 async def pieces(data: bytes) -> AsyncIterator[bytes]:

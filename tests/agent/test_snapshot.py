@@ -206,7 +206,7 @@ async def test_links_are_not_followed(agents, workspace, tmp_path):
 
 
 async def test_a_workspace_that_is_too_big_for_an_archive_is_said_so(agents, workspace, monkeypatch):
-    monkeypatch.setattr("agent.snapshot.MAX_BYTES", 10_000_000)
+    monkeypatch.setattr("agent.packing.MAX_BYTES", 10_000_000)
     with (workspace / "holes").open("wb") as file:
         file.truncate(2_000_000_000)
     refused = await (await agents()).http.get("/snapshot")
