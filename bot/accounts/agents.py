@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from bot.errors import Refused
 from bot.store.database import Database
-from bot.store.models import Agent, Draft, Phase, User, Wanted
+from bot.store.models import SERVING, Agent, Draft, Phase, User, Wanted
 from bot.store.releases import default_release
 from bot.store.vault import Vault
 
@@ -117,10 +117,15 @@ class Agents:
             change = update(Agent).where(col(Agent.id) == agent_id, col(Agent.phase) == Phase.FAILED)
             await transaction.execute(change.values(**_fresh(card), phase=Phase.WAITING))
 
+    async def sleep_after(self, agent_id: int, minutes: int | None) -> None:
+        """Let it fall asleep when it was idle for so long. 0: never. None: as the operator says."""
+        async with self._database.transaction() as transaction:
+            await transaction.execute(update(Agent).where(col(Agent.id) == agent_id).values(idle_minutes=minutes))
+
     async def renew(self, owner_id: int) -> list[int]:
         """Have their agents started anew with what has changed (their key); their ids."""
         async with self._database.transaction() as transaction:
-            change = update(Agent).where(col(Agent.owner_id) == owner_id, col(Agent.phase) == Phase.RUNNING)
+            change = update(Agent).where(col(Agent.owner_id) == owner_id, col(Agent.phase).in_(SERVING))
             values = {"generation": col(Agent.generation) + 1, "attempt": 1, "next_at": 0.0}
             rows = await transaction.execute(change.values(**values).returning(col(Agent.id)))
             return [row.id for row in rows]

@@ -132,7 +132,7 @@ class Transfer:
 
     async def _bring_rest(self, agent_id: int, old: Door, new: Door, sealed: protocol.Manifest) -> None:
         """What has changed since `bring_ahead`; all of it if the new one holds something else."""
-        base = ""
+        base = protocol.Manifest.model_validate_json(newest.manifest).mark if newest else ""
         try:
             await self._bring(old, new, sealed, base)
         except (AgentRefused, NotHandedOver) as refusal:
@@ -154,5 +154,7 @@ class Transfer:
 
 
 def _compare(sealed: protocol.Manifest, there: protocol.Manifest) -> None:
-    if (sealed.last_turn, sealed.counts) != (there.last_turn, there.counts):
+    # An agent of before computes no fingerprint.
+    is_same = not (sealed.fingerprint and there.fingerprint) or sealed.fingerprint == there.fingerprint
+    if not is_same or (sealed.last_turn, sealed.counts) != (there.last_turn, there.counts):
         raise NotHandedOver(f"what arrived is not what was sealed: {there.counts} instead of {sealed.counts}")

@@ -47,6 +47,8 @@ class Services:
     """A turn of this chat was accepted."""
     dispatch: Callable[[Update], None]
     """Have an update handled again."""
+    idle_minutes: int = 0
+    """After which agents fall asleep whose owners did not say otherwise; 0: never."""
 
 
 class Context(CallbackContext[ExtBot[Any], None, None, Services]):

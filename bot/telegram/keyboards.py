@@ -42,6 +42,8 @@ class Verb(StrEnum):
     EDIT_JOB = "job"
     EDIT_MODEL = "brain"
     SWITCH = "switch"
+    IDLE = "idle"
+    IDLE_SET = "idle!"
 
     STOP = "stop"
     RETRY = "retry"

@@ -1,6 +1,7 @@
 """The deployment card: what an agent's row says, as a screen. No network, no clock."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -11,8 +12,8 @@ from bot.telegram.keyboards import DANGER, SUCCESS, Verb, button, rows
 from bot.telegram.screen import Screen
 from bot.telegram.texts import Speech
 
-STEPS = (Phase.RENTING, Phase.REACHING, Phase.PREPARING, Phase.STARTING, Phase.PROVING)
-ENDS = {Phase.RUNNING, Phase.FAILED, Phase.GONE}
+STEPS = (Phase.RENTING, Phase.REACHING, Phase.PREPARING, Phase.STARTING, Phase.RESTORING, Phase.PROVING)
+ENDS = {Phase.RUNNING, Phase.ASLEEP, Phase.FAILED, Phase.GONE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,10 @@ class Facts:
 def progress(agent: Agent, say: Speech, facts: Facts) -> Screen:
     """The screen of this moment."""
     match agent.phase:
-        case Phase.RUNNING:
+        case Phase.RUNNING | Phase.UPDATING:
             return _live(agent, say, facts)
+        case Phase.DOZING | Phase.ASLEEP:
+            return Screen(say("asleep", name=agent.name), _way_on(agent, say))
         case Phase.FAILED:
             return _failed(agent, say, facts)
         case Phase.DELETING:
@@ -60,30 +63,36 @@ def link_buttons(agent: Agent, say: Speech, username: str) -> list[InlineKeyboar
 
 def _deploying(agent: Agent, say: Speech, facts: Facts) -> Screen:
     elapsed = max(int(facts.now - agent.deploy_started_at), 0)
-    text = say(
-        "deploying", name=agent.name, elapsed=f"{elapsed // 60}:{elapsed % 60:02}", steps=_steps(agent.phase, say)
-    )
+    key = "deploying" if agent.ready_at is None else "bringing-back"
+    text = say(key, name=agent.name, elapsed=f"{elapsed // 60}:{elapsed % 60:02}", steps=_steps(agent, say))
     if agent.error_code:
         text += "\n" + say("trying-again", code=agent.error_code)
     return Screen(text)
 
 
-def _steps(phase: Phase, say: Speech) -> str:
-    reached = STEPS.index(phase) if phase in STEPS else -1
+def _steps(agent: Agent, say: Speech) -> str:
+    # A new agent has no past to bring back, unless it is just being given one.
+    has_past = agent.ready_at is not None or agent.phase is Phase.RESTORING
+    steps = [step for step in STEPS if has_past or step is not Phase.RESTORING]
+    reached = steps.index(agent.phase) if agent.phase in steps else -1
     lines = []
-    for index, step in enumerate(STEPS):
+    for index, step in enumerate(steps):
         key = "step-done" if index < reached else "step-now" if index == reached else "step-later"
         lines.append(say.plain(key, step=say.plain(f"step-{step}")))
     return "\n".join(lines)
 
 
 def _live(agent: Agent, say: Speech, facts: Facts) -> Screen:
-    keyboard = rows(
+    keyboard = _way_on(agent, say, link_buttons(agent, say, facts.username))
+    return Screen(say("live", name=agent.name, link=link(agent, facts.username)), keyboard)
+
+
+def _way_on(agent: Agent, say: Speech, between: Sequence[InlineKeyboardButton] = ()) -> InlineKeyboardMarkup:
+    return rows(
         [button(say.plain("chat"), Verb.CHAT, agent.id or 0, style=SUCCESS)],
-        link_buttons(agent, say, facts.username),
+        list(between),
         [button(say.plain("manage"), Verb.CARD, agent.id or 0)],
     )
-    return Screen(say("live", name=agent.name, link=link(agent, facts.username)), keyboard)
 
 
 def _failed(agent: Agent, say: Speech, facts: Facts) -> Screen:

@@ -10,7 +10,7 @@ from telegram.ext import Application, CallbackQueryHandler, CommandHandler, Mess
 from bot.accounts.users import Person
 from bot.errors import Refused
 from bot.store.models import Agent, Draft
-from bot.telegram.commands import account, agents, choices, create, edit, start, talk
+from bot.telegram.commands import account, agents, choices, create, edit, idle, start, talk
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed, Verb, parse
 
@@ -51,6 +51,7 @@ OF_AGENTS: dict[Verb, Callable[[Context, Agent], Awaitable[None]]] = {
     Verb.EDIT_NAME: edit.ask_name,
     Verb.EDIT_JOB: edit.ask_job,
     Verb.EDIT_MODEL: edit.ask_model,
+    Verb.IDLE: idle.ask,
 }
 OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
     Verb.SUGGEST: create.suggest,
@@ -65,6 +66,11 @@ OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
     Verb.AGAIN: talk.again_pressed,
     Verb.CHOOSE: choices.choose,
 }
+OF_SETTINGS: dict[Verb, Callable[[Context, Pressed], Awaitable[bool]]] = {
+    Verb.SWITCH: edit.switch,
+    Verb.IDLE_SET: idle.choose,
+}
+"""They say themselves whether there was anything to act on."""
 KEEPING = frozenset({Verb.SWITCH, Verb.STOP, Verb.RETRY, Verb.AGAIN, Verb.CHOOSE})
 """Buttons after which a question about an agent still waits for its answer."""
 
@@ -115,8 +121,8 @@ async def _do(context: Context, pressed: Pressed) -> bool:
         if agent is None:
             return pressed.verb is Verb.DELETE_NOW and await agents.is_deleted(context, pressed)
         await OF_AGENTS[pressed.verb](context, agent)
-    elif pressed.verb is Verb.SWITCH:
-        return await edit.switch(context, pressed)
+    elif pressed.verb in OF_SETTINGS:
+        return await OF_SETTINGS[pressed.verb](context, pressed)
     else:
         draft = await context.services.drafts.get(context.user.id)
         if pressed.verb is Verb.DEPLOY:

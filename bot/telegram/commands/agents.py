@@ -6,8 +6,8 @@ from telegram import InlineKeyboardMarkup
 
 from bot.accounts.agents import LINK_PREFIX, Card
 from bot.errors import AgentError
-from bot.store.models import Agent, Phase, Wanted
-from bot.telegram import wizard
+from bot.store.models import SERVING, Agent, Phase, Wanted
+from bot.telegram import idle, wizard
 from bot.telegram.commands.start import enter
 from bot.telegram.context import Context
 from bot.telegram.keyboards import DANGER, SUCCESS, Pressed, Verb, button, rows
@@ -16,8 +16,15 @@ from bot.telegram.screen import Screen
 
 PAGE_AGENTS = 8
 """What a phone shows without scrolling."""
-MARKS = {Phase.RUNNING: "🟢", Phase.FAILED: "🔴", Phase.DELETING: "⚪"}
-STATES = {Phase.RUNNING: "state-running", Phase.FAILED: "state-failed", Phase.DELETING: "state-deleting"}
+STANDS = {
+    Phase.RUNNING: ("🟢", "state-running"),
+    Phase.UPDATING: ("🟢", "state-running"),
+    Phase.DOZING: ("💤", "state-asleep"),
+    Phase.ASLEEP: ("💤", "state-asleep"),
+    Phase.FAILED: ("🔴", "state-failed"),
+    Phase.DELETING: ("⚪", "state-deleting"),
+}
+"""A mark, and the key of the words for it; other phases are on the way to running."""
 
 
 async def list_(context: Context) -> None:
@@ -64,6 +71,7 @@ async def card(context: Context, agent: Agent) -> Screen:
         name=agent.name,
         mark=_mark(agent),
         state=say.plain(_state(agent)),
+        idle=idle.words(say, agent.idle_minutes, usual=context.services.idle_minutes),
         model=agent.model,
         release=agent.release,
         tools="unknown" if tools is None else "yes" if tools else "no",
@@ -144,7 +152,7 @@ async def is_deleted(context: Context, pressed: Pressed) -> bool:
 
 async def _usage(context: Context, agent: Agent) -> str:
     """A line of what it did today; empty if it does not say so at once, for example because it is being set up."""
-    if agent.phase is not Phase.RUNNING:
+    if agent.phase not in SERVING:
         return ""
     today = dt.datetime.now(dt.UTC).date().isoformat()
     try:
@@ -171,6 +179,7 @@ def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:
             button(say.plain("card-job"), Verb.EDIT_JOB, number),
             button(say.plain("card-model"), Verb.EDIT_MODEL, number),
         ],
+        [button(say.plain("card-idle"), Verb.IDLE, number)],
         [button(say.plain("delete"), Verb.DELETE, number, style=DANGER), button(say.plain("back"), Verb.LIST)],
     )
 
@@ -181,8 +190,10 @@ def _line(context: Context, agent: Agent) -> str:
 
 
 def _mark(agent: Agent) -> str:
-    return MARKS.get(agent.phase, "🟡")
+    return STANDS[agent.phase][0] if agent.phase in STANDS else "🟡"
 
 
 def _state(agent: Agent) -> str:
-    return STATES.get(agent.phase, "state-waiting")
+    if agent.phase in STANDS:
+        return STANDS[agent.phase][1]
+    return "state-waiting" if agent.ready_at is None else "state-returning"

@@ -1,7 +1,7 @@
 """✏️ 📝 🧠 on an agent's card: its owner gives it another name, job or model while it runs."""
 
 from bot.errors import Refused
-from bot.store.models import Agent, AgentField, Draft, DraftStep, Edit
+from bot.store.models import Agent, AgentField, Draft, DraftStep, Edit, Phase
 from bot.telegram import wizard
 from bot.telegram.commands import agents
 from bot.telegram.commands.create import job_text
@@ -139,7 +139,8 @@ async def _show(context: Context, edit: Edit) -> None:
     is_told = await context.services.fleet.configure(edit.agent_id)
     agent = await _agent(context, edit.agent_id)
     card = await agents.card(context, agent)
-    told = context.say("edit-done" if is_told else "edit-done-later", name=agent.name)
+    later = "edit-done-asleep" if agent.phase in {Phase.DOZING, Phase.ASLEEP} else "edit-done-later"
+    told = context.say("edit-done" if is_told else later, name=agent.name)
     screen = Screen(f"{told}\n\n{card.text}", card.keyboard)
     await draw(context.services.bot, edit.chat_id, edit.message_id, screen)
 

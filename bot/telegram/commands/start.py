@@ -52,7 +52,9 @@ async def enter(context: Context, agent: Agent) -> None:
     key = "owner-card" if agent.owner_id == context.user.id else "visitor-card"
     text = say(key, name=agent.name, model=agent.model)
     if agent.phase is Phase.FAILED:
-        text = say("agent-failed", name=agent.name)
+        text = say("agent-failed" if agent.ready_at is None else "agent-broken", name=agent.name)
+    elif agent.phase in {Phase.DOZING, Phase.ASLEEP}:
+        text += "\n\n" + say("agent-asleep", name=agent.name)
     elif agent.ready_at is None:
         text = say("still-deploying", name=agent.name)
     await context.send(Screen(text, rows([button(say.plain("leave"), Verb.LEAVE)])))

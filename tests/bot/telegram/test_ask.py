@@ -13,12 +13,12 @@ from bot.store.models import Offer
 from bot.telegram.limiter import Limiter
 from bot.telegram.relay import Conversation, Outcome, Relay
 from bot.telegram.transport import AiohttpRequest
-from tests.bot.telegram.test_commands import TEXTS, Desk, desk, newest, olga, press, said, send, talking, victor
+from tests.bot.telegram.desk import TEXTS, Desk, newest, press, said, send
 from tests.bot.telegram.test_relay import LONG, Events, buttons, stage
 from tests.fakes.telegram_client import SimUser
 from tests.fakes.telegram_views import FaultKind, MessageView
 
-__all__ = ["desk", "olga", "stage", "talking", "victor"]
+__all__ = ["stage"]
 
 DONE = Done(seq=9)
 LONG_OPTION = "The one with the mushrooms, without cream, and for two people"

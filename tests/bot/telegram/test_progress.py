@@ -106,7 +106,7 @@ def test_no_name_becomes_markup_in_any_phase(phase: Phase, name: str) -> None:
 
 
 def test_the_phases_that_end_a_wish_are_those_without_a_next_step() -> None:
-    assert {Phase.RUNNING, Phase.FAILED, Phase.GONE} == ENDS
+    assert {Phase.RUNNING, Phase.ASLEEP, Phase.FAILED, Phase.GONE} == ENDS
 
 
 def codes() -> list[str]:
@@ -126,3 +126,23 @@ def test_every_machine_error_has_a_text_for_its_owner(code: str) -> None:
         "Code 7F3A.",
         "Nothing is being charged: its machine was given back.",
     ]
+
+
+def test_an_agent_that_was_there_before_is_brought_back_with_what_it_knew() -> None:
+    head, *steps = shown(agent(Phase.RESTORING, ready_at=STARTED), after=72).text.splitlines()
+
+    assert head == "<b>Bringing Chef Ada back</b> · 1:12"
+    assert [step[0] for step in steps] == ["✅", "✅", "✅", "✅", "⏳", "◻"]
+    assert steps[4] == "⏳ Memory and files brought back…"
+
+
+@pytest.mark.parametrize("phase", [Phase.DOZING, Phase.ASLEEP])
+def test_an_agent_that_is_asleep_can_be_written_to(phase: Phase) -> None:
+    screen = shown(agent(phase, ready_at=STARTED))
+
+    assert screen.text == "💤 <b>Chef Ada</b> is asleep. It wakes when you write to it."
+    assert labels(screen) == [["💬 Chat"], ["⚙ Manage"]]
+
+
+def test_an_agent_that_is_being_updated_is_live() -> None:
+    assert shown(agent(Phase.UPDATING, ready_at=STARTED)) == shown(agent(Phase.RUNNING, ready_at=STARTED))

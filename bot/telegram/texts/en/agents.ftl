@@ -3,10 +3,14 @@
 deploying =
     <b>Deploying { $name }</b> · { $elapsed }
     { $steps }
+bringing-back =
+    <b>Bringing { $name } back</b> · { $elapsed }
+    { $steps }
 step-renting = Machine reserved
 step-reaching = Booted
 step-preparing = Prepared
 step-starting = Agent installed
+step-restoring = Memory and files brought back
 step-proving = Health check
 step-done = ✅ { $step }
 step-now = ⏳ { $step }…
@@ -15,6 +19,7 @@ trying-again = ↻ An attempt failed; trying again. Code { $code }.
 live =
     🎉 <b>{ $name } is live</b>
     { $link }
+asleep = 💤 <b>{ $name }</b> is asleep. It wakes when you write to it.
 failed =
     ❌ <b>{ $reason }</b>
     Code { $code }.
@@ -52,6 +57,8 @@ list-after = ›
 list-item = { $mark } { $name } · { $state }
 state-running = running
 state-waiting = being set up
+state-returning = coming back
+state-asleep = asleep: wakes when you write
 state-failed = failed
 state-deleting = being deleted
 card =
@@ -61,6 +68,7 @@ card =
        *[unknown] { "" }
     }{ $usage }
     { $link }
+    Falls asleep when idle: { $idle }
     <blockquote expandable>{ $job }</blockquote>
 card-usage =
     Today: { $turns ->
@@ -90,3 +98,32 @@ edit-ask-job =
 edit-ask-model = <b>Pick a model</b> for { $name }.
 edit-done = ✅ Changed. It counts from the next message on.
 edit-done-later = ✅ Saved. { $name } hears of it as soon as it is reachable.
+edit-done-asleep = ✅ Saved. It counts from when { $name } wakes.
+
+card-idle = 💤 Sleep
+idle-ask =
+    <b>When may { $name } fall asleep?</b> Asleep it costs nothing, and keeps its memory and files. It wakes when somebody writes to it, or when it has something to do; that takes about a minute.
+    Now: { $now }
+idle-default = as usual here ({ $usual })
+idle-never = never, always on
+idle-weeks =
+    after { $count ->
+        [one] { $count } week
+       *[other] { $count } weeks
+    }
+idle-days =
+    after { $count ->
+        [one] { $count } day
+       *[other] { $count } days
+    }
+idle-hours =
+    after { $count ->
+        [one] { $count } hour
+       *[other] { $count } hours
+    }
+idle-minutes =
+    after { $count ->
+        [one] { $count } minute
+       *[other] { $count } minutes
+    }
+idle-chosen = ✓ { $words }
