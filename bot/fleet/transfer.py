@@ -132,6 +132,7 @@ class Transfer:
 
     async def _bring_rest(self, agent_id: int, old: Door, new: Door, sealed: protocol.Manifest) -> None:
         """What has changed since `bring_ahead`; all of it if the new one holds something else."""
+        newest = await self._safe.newest(agent_id)
         base = protocol.Manifest.model_validate_json(newest.manifest).mark if newest else ""
         try:
             await self._bring(old, new, sealed, base)
