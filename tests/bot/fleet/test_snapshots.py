@@ -12,7 +12,7 @@ import pytest
 from sqlmodel import select
 
 from bot.errors import AgentOffline, SnapshotBroken, StoreAway
-from bot.fleet import snapshots as module
+from bot.fleet.packing import PIECE_BYTES
 from bot.fleet.retention import DAY, Retention
 from bot.fleet.shelf import Shelf
 from bot.fleet.snapshots import Snapshots
@@ -49,9 +49,11 @@ class World:
             return b"".join([piece async for piece in read])
 
     async def agent(self, agent_id, wanted=Wanted.ON):
+        agent = Agent(
+            id=agent_id, owner_id=1, name="A", job="j", model="m", sealed_secret="s", release="r", wanted=wanted
+        )
         async with self.database.session() as session:
-            facts = {"owner_id": 1, "name": "A", "job": "j", "model": "m", "sealed_secret": "s", "release": "r"}
-            session.add(Agent(id=agent_id, wanted=wanted, **facts))
+            session.add(agent)
 
     async def rows(self):
         async with self.database.session() as session:
@@ -391,5 +393,5 @@ async def test_what_expands_without_end_is_read_in_small_pieces(world):
     saved = await world.snapshots.save(ADA, Reason.SCHEDULE, zeros())
     assert saved.size < 100_000
     async with aclosing(world.snapshots.read(saved)) as read:
-        assert max([len(piece) async for piece in read]) <= module.PIECE_BYTES
+        assert max([len(piece) async for piece in read]) <= PIECE_BYTES
     assert Path(world.stored(saved)).exists()
