@@ -10,6 +10,9 @@ BaalError                   str() is for the log; never shown to a Telegram user
 ├── FileLost                a file cannot be fetched; `hint` is the key of the text that says why
 ├── NotDelivered            the end of an answer did not reach Telegram; show the turn again later
 ├── EventsEnded             an agent's events broke off without a final one; attach again
+├── SnapshotError
+│   ├── SnapshotBroken      what was to be kept, or was kept, is not whole; the text says where
+│   └── StoreAway           the place where snapshots are kept does not do what it is asked
 ├── MachineError
 │   ├── NoCapacity          the provider has no machine to rent
 │   │   └── NoCredit        the operator's balance does not last for one more
@@ -75,6 +78,18 @@ class NotDelivered(BaalError):
 
 class EventsEnded(BaalError):
     """The events stopped without `done` or `error`. Attach to the turn again, and show all its events."""
+
+
+class SnapshotError(BaalError):
+    """Keeping an agent's state, or taking it out again, failed."""
+
+
+class SnapshotBroken(SnapshotError):
+    """It is not whole, or not what was put in: it was cut, changed or exchanged. Take another one."""
+
+
+class StoreAway(SnapshotError):
+    """Where snapshots are kept cannot be reached or has no room: see to SNAPSHOTS_URL; `baal doctor` looks at it."""
 
 
 class MachineError(BaalError):

@@ -71,6 +71,22 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL with its password; empty: SQLite in `data_dir`."""
 
+    snapshots_url: str = ""
+    """Where agents' snapshots are kept: `s3://bucket/prefix` or `file:///folder`; empty: in `data_dir`."""
+    aws_access_key_id: SecretStr = SecretStr("")
+    aws_secret_access_key: SecretStr = SecretStr("")
+    aws_session_token: SecretStr = SecretStr("")
+    aws_region: str = ""
+    aws_endpoint_url: str = ""
+    """Of a service that speaks S3 and is not Amazon's."""
+    snapshot_minutes: int = Field(default=60, ge=0)
+    """How often the state of an agent in which something changed is brought to safety; 0: only before risky steps."""
+    snapshot_keep_last: int = Field(default=3, ge=1)
+    """Snapshots of an agent that are kept, the newest ones, and besides one a day for so many days."""
+    snapshot_keep_days: int = Field(default=7, ge=0)
+    snapshot_keep_deleted_days: int = Field(default=7, ge=0)
+    """After an agent was deleted."""
+
     provider: ProviderName = ProviderName.LOCAL
     engine: EngineName = EngineName.PROCESS
     docker_host: str = "unix:///var/run/docker.sock"
@@ -175,6 +191,18 @@ class Settings(BaseSettings):
     def _names_a_database(cls, value: SecretStr) -> SecretStr:
         return SecretStr(_database_url(value.get_secret_value().strip()))
 
+    @field_validator("snapshots_url")
+    @classmethod
+    def _names_a_store(cls, value: str) -> str:
+        return _store_url(value.strip())
+
+    @field_validator("aws_endpoint_url")
+    @classmethod
+    def _names_a_server(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", value):
+            raise ValueError("is not the address of a server; write https://host[:port]")
+        return value.rstrip("/")
+
     @model_validator(mode="after")
     def _can_be_certified(self) -> "Settings":
         if self.agent_tls is TlsName.ACME:
@@ -233,6 +261,17 @@ def _database_url(text: str) -> str:
         # Its password would be cut at the @, and the rest taken, and shown, as the host.
         raise ValueError("has an @ too many; write it as %40 in user and password, / as %2F, : as %3A")
     return url.set(drivername=driver).render_as_string(hide_password=False)
+
+
+def _store_url(text: str) -> str:
+    """The URL of a folder or of a bucket; `ValueError` says what is wrong with it and repeats none of it."""
+    if not text or re.fullmatch(r"s3://[A-Za-z0-9][A-Za-z0-9._-]+(/[^?#@]*)?|file:///[^?#]+", text):
+        return text.rstrip("/")
+    if "@" in text:
+        raise ValueError("must hold no key; write s3://bucket/prefix, and set AWS_ACCESS_KEY_ID and its secret")
+    raise ValueError(
+        "is not where snapshots can be kept; write s3://bucket/prefix or file:///folder, or leave it empty"
+    )
 
 
 def encryption_keys(value: SecretStr) -> list[str]:

@@ -21,6 +21,15 @@ class Keepsakes:
         async with self._database.session() as session:
             kept = await session.get(Keepsake, name)
             if kept is None:
-                kept = Keepsake(id=name, sealed=self._vault.seal(SecretStr(make())))
-                session.add(kept)
+                made = Keepsake(id=name, sealed=self._vault.seal(SecretStr(make())))
+                # Somebody else may make one in this moment: then theirs counts.
+                insert = self._database.insert_new(Keepsake, made.model_dump())
+                await (await session.connection()).execute(insert)
+                kept = await session.get_one(Keepsake, name)
             return self._vault.open(kept.sealed)
+
+    async def find(self, name: str) -> SecretStr | None:
+        """The one of that name, if there is one. `Undecryptable` as above."""
+        async with self._database.session() as session:
+            kept = await session.get(Keepsake, name)
+            return self._vault.open(kept.sealed) if kept else None
