@@ -74,9 +74,7 @@ class Control:
             raise RolloutRefused("there is nothing to undo: no rollout was ever started")
         crew = [member for member in await self._reached(last) if not is_same(member.release, member.target)]
         if not crew:
-            raise RolloutRefused(
-                f"there is nothing to undo: rollout {last.id} has updated no agent that is still there"
-            )
+            raise RolloutRefused(f"there is nothing to undo: rollout {last.id} has updated nobody who is still there")
         return replace(await self._planned(last.previous, plan, crew, canaries), previous=last.release, undoes=last)
 
     async def begin(self, draft: Draft) -> Rollout:

@@ -1,4 +1,4 @@
-"""Rollouts in the database. What changes one says in which state it must be found: who comes too late changes nothing."""
+"""Rollouts in the database. What changes one says in which state it must be found: late words change nothing."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -11,11 +11,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from bot.errors import RolloutRefused
 from bot.fleet.rollout.crew import Member
+from bot.fleet.rollout.muster import read_agents, read_crew
 from bot.fleet.rollout.plan import Plan
 from bot.store.audit import Auditor
 from bot.store.database import Database
-from bot.store.models import Agent, Machine, Phase, Wanted
-from bot.store.records import ItemState, Notice, Rollout, RolloutItem, RolloutState
+from bot.store.models import Agent, Phase, Wanted
+from bot.store.records import Audit, ItemState, Notice, Rollout, RolloutItem, RolloutState
 
 WATCHER = "rollout"
 """Who stands in the audit for what nobody said."""
@@ -49,24 +50,14 @@ class Rollouts:
 
     async def agents(self, target: str) -> list[Member]:
         """All agents, as members of a rollout to this release that has not begun."""
-        async with self._database.session() as session:
-            rows = (await session.exec(_facts().where(col(Agent.wanted) != Wanted.DELETED))).all()
-        return [_member(agent, (serving, price), target) for agent, serving, price in rows]
+        return await read_agents(self._database, target)
 
     async def crew(self, rollout: Rollout) -> list[Member]:
         """Its agents, by id."""
-        join = (col(RolloutItem.agent_id) == col(Agent.id)) & (col(RolloutItem.rollout_id) == rollout.id)
-        query = _facts().add_columns(RolloutItem).join(RolloutItem, join).order_by(col(Agent.id))
-        async with self._database.session() as session:
-            rows = (await session.exec(query)).all()
-            targets = await _targets(session, rollout)
-        return [
-            _member(agent, (serving, price), targets.get(agent.id or 0, rollout.release), item)
-            for agent, serving, price, item in rows
-        ]
+        return await read_crew(self._database, rollout)
 
     async def begin(self, rollout: Rollout, crew: Sequence[Member], *, ends: Rollout | None = None) -> Rollout:
-        """Open it; `RolloutRefused` if another one is open. `ends`: an open one that ends with it, whose place it takes.
+        """Open it; `RolloutRefused` if another one is open. `ends`: an open one that ends with it.
 
         In one transaction: there is never half a rollout.
         """
@@ -78,9 +69,7 @@ class Rollouts:
                 await session.flush()
                 items = [_item(rollout.id or 0, member) for member in crew]
                 session.add_all(items)
-                facts = {"rollout": rollout.id, "release": rollout.release, "agents": len(items)}
-                what = "rollout start" if rollout.undoes is None else "rollout undo"
-                session.add(self._audit.entry(rollout.by, what, **facts, plan=rollout.plan, undoes=rollout.undoes))
+                session.add(self._begun(rollout, agents=len(items)))
         except IntegrityError as error:
             raise RolloutRefused(
                 "a rollout is open already: look with `baal rollout status`, end it with `baal rollout abort`"
@@ -132,8 +121,8 @@ class Rollouts:
                 values["plan"] = plan.model_dump(mode="json")
             if not (await session.exec(_as_read(rollout).values(**values))).rowcount:
                 return False
-            facts = {"rollout": rollout.id, "before": rollout.state, "after": state}
-            session.add(self._audit.entry(by, f"rollout {state}", **facts, reason=reason))
+            entry = self._audit.entry(by, f"rollout {state}", rollout=rollout.id, before=rollout.state, reason=reason)
+            session.add(entry)
             if state is RolloutState.PAUSED and by == WATCHER:
                 session.add(self._notice(rollout, state, reason=reason))
         return True
@@ -167,6 +156,18 @@ class Rollouts:
         session.add(self._notice(rollout, state, reason=reason))
         return True
 
+    def _begun(self, rollout: Rollout, *, agents: int) -> Audit:
+        return self._audit.entry(
+            rollout.by,
+            "rollout start" if rollout.undoes is None else "rollout undo",
+            rollout=rollout.id,
+            release=rollout.release,
+            previous=rollout.previous,
+            undoes=rollout.undoes,
+            agents=agents,
+            plan=rollout.plan,
+        )
+
     def _notice(self, rollout: Rollout, state: RolloutState, *, reason: str) -> Notice:
         """To the operator, whoever that is; the moment makes it a new one each time."""
         now = self._clock()
@@ -178,46 +179,6 @@ class Rollouts:
         if state is ItemState.UPDATING:
             return {"begun_at": self._clock(), "ended_at": None}
         return {"ended_at": None if state is ItemState.WAITING else self._clock()}
-
-
-def _facts() -> Any:
-    """Agents, and what their machine runs."""
-    query = select(Agent, Machine.release, Machine.credits_per_hour)
-    return query.join(Machine, col(Machine.id) == col(Agent.machine_id), isouter=True)
-
-
-async def _targets(session: AsyncSession, rollout: Rollout) -> dict[int, str]:
-    """What each agent goes back to, where one is undone."""
-    if rollout.undoes is None:
-        return {}
-    query = select(RolloutItem.agent_id, RolloutItem.previous).where(col(RolloutItem.rollout_id) == rollout.undoes)
-    return dict((await session.exec(query)).all())
-
-
-def _member(
-    agent: Agent, machine: tuple[str | None, float | None], target: str, item: RolloutItem | None = None
-) -> Member:
-    serving, price = machine
-    known = item or RolloutItem(rollout_id=0, agent_id=agent.id or 0, previous=serving or agent.release)
-    code = f" ({agent.error_code})" if agent.error_code else ""
-    return Member(
-        agent_id=agent.id or 0,
-        target=target,
-        previous=known.previous,
-        is_canary=known.is_canary,
-        state=known.state,
-        reason=known.reason,
-        begun_at=known.begun_at,
-        ended_at=known.ended_at,
-        owner_id=agent.owner_id,
-        wanted=agent.wanted,
-        phase=agent.phase,
-        is_settled=agent.observed_generation == agent.generation,
-        release=agent.release,
-        serving=serving or "",
-        credits_per_hour=price or 0,
-        error=f"{agent.error}{code}" if agent.error else "",
-    )
 
 
 def _item(rollout_id: int, member: Member) -> RolloutItem:

@@ -27,7 +27,7 @@ class Failure(BaseModel):
 
 
 class Status(BaseModel):
-    """The names of these fields are those of `baal rollout status --json`: scripts read them. Times are Unix seconds."""
+    """The names of these fields are those of `baal rollout status --json`, which scripts read. Times: Unix."""
 
     id: int
     state: RolloutState

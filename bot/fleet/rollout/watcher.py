@@ -36,7 +36,8 @@ class Watcher:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._busy if await self._look() else self._idle)
+            is_open = await self._look()
+            await asyncio.sleep(self._busy if is_open else self._idle)
 
     async def _look(self) -> bool:
         try:
