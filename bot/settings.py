@@ -147,6 +147,11 @@ class Settings(BaseSettings):
 
     admin_ids: Annotated[tuple[int, ...], NoDecode] = ()
     """Telegram ids of those who hear what an operator should know, separated by commas."""
+    pool_size: int = Field(default=0, ge=0)
+    """Machines that are rented and prepared before anybody needs them; they cost what others cost."""
+    pool_hours: float = Field(default=24.0, ge=1)
+    """So old a machine of the pool gets before another takes its place."""
+
     free_tier_daily_messages: int = Field(default=50, ge=0)
     max_agents_per_user: int = Field(default=3, ge=0)
     log_level: str = "INFO"

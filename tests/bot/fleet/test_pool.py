@@ -24,9 +24,6 @@ from bot.store.models import Agent, Machine, MachineState, Purpose
 
 READY, DOOMED, QUARANTINED = MachineState.READY, MachineState.DOOMED, MachineState.QUARANTINED
 
-KILL_EVERY = 23
-"""Calls: enough of them to get on by one step with each machine."""
-
 
 class Killed(BaseException):
     """The bot's process is gone: nothing catches it, and nothing is done after it."""
@@ -34,10 +31,9 @@ class Killed(BaseException):
 
 @dataclass
 class Fate:
-    """Counts calls to the outside. Before the chosen one, and again after so many more, the process dies."""
+    """Counts calls to the outside. Before the chosen one the process dies."""
 
     at: int = -1
-    again: int = 0
     calls: int = 0
     is_dead: bool = False
 
@@ -47,8 +43,11 @@ class Fate:
             self.is_dead = True
             raise Killed
 
+    def begin(self, at):
+        self.at, self.calls = at, 0
+
     def revive(self):
-        self.is_dead, self.at = False, self.calls + self.again
+        self.is_dead, self.at = False, -1
 
 
 @dataclass
@@ -203,6 +202,18 @@ async def test_of_fifty_that_claim_ten_machines_at_once_no_two_get_the_same(worl
     assert len({machine.id for machine in got}) == len(got) == 10
     assert len({machine.agent_id for machine in got}) == 10
     assert not await world.rows.machines()
+
+
+async def test_those_that_claim_at_once_get_one_each_while_there_are_enough(world):
+    for _ in range(8):
+        made = await world.rows.intend()
+        await world.rows.rented(made.id)
+        await world.rows.ready(made.id, "r1")
+    agents = [await world.agent() for _ in range(8)]
+
+    claims = await asyncio.gather(*(world.pool.claim(agent_id, Purpose.DEPLOY) for agent_id in agents))
+
+    assert all(claims)
 
 
 async def test_no_other_providers_machine_is_claimed_or_ended(world, caplog):
@@ -544,37 +555,63 @@ async def test_a_database_that_fails_once_does_not_end_the_watcher(world, monkey
     assert "pool not looked at why=locked" in caplog.text
 
 
-async def test_killed_at_any_call_and_again_and_again_it_goes_on_and_loses_no_machine(world):
-    assert await live(world, Fate()) > 3 * KILL_EVERY
+async def test_killed_at_any_call_of_any_chapter_of_its_life_it_goes_on_and_loses_no_machine(world):
+    longest = max(await live(world))
+    assert longest > 15
 
-    for first in range(1, KILL_EVERY + 1):
+    for call in range(1, longest + 1):
         async with world.database.transaction() as transaction:
             await transaction.execute(delete(Machine))
-        await live(world, Fate(at=first, again=KILL_EVERY))
+        await live(world, kill_at=call)
 
 
-async def live(world, fate):
-    """From nothing over a claim, a bump and old age to nothing; restarted wherever it dies. How many calls it took."""
-    world.fate.__dict__.update(fate.__dict__)
-    world.release, world.may_rent = "r1", True
+async def live(world, *, kill_at=-1):
+    """From nothing over a claim, a bump and old age to nothing; killed once in each. How many calls each took."""
+    chapters = [fill, refill, bump, age, drain]
+    return [await chapter(world, kill_at) for chapter in chapters]
+
+
+async def fill(world, kill_at):
+    world.release = "r1"
+    return await endure(world, kill_at)
+
+
+async def refill(world, kill_at):
     agent_id = await world.agent()
-    await endure(world, size=2)
+    world.fate.begin(kill_at)
     claimed = await claim(world, agent_id)
-    world.release = "r2"
-    await endure(world, size=2)
-    assert {machine.release for machine in await world.ready()} == {"r2"}
-    world.clock.now += RECYCLE_SECONDS
-    await endure(world, size=2)
-    assert await world.states() == {READY: 2}
-    assert {machine.created_at for machine in await world.ready()} == {world.clock.now}
-    await endure(world, size=0)
-    assert await world.local.listed() == [claimed.id]
+    begun = world.fate.calls
+    calls = await endure(world, kill_at)
     assert (await world.machine(claimed.id)).agent_id == agent_id
     await world.local.give_back(claimed.id)
-    return world.fate.calls
+    return begun + calls
 
 
-async def endure(world, *, size):
+async def bump(world, kill_at):
+    world.release = "r2"
+    calls = await endure(world, kill_at)
+    assert [machine.release for machine in await world.ready()] == ["r2"]
+    return calls
+
+
+async def age(world, kill_at):
+    world.clock.now += RECYCLE_SECONDS
+    calls = await endure(world, kill_at)
+    assert {machine.created_at for machine in await world.ready()} == {world.clock.now}
+    assert await world.states() == {READY: 1}
+    return calls
+
+
+async def drain(world, kill_at):
+    calls = await endure(world, kill_at, size=0)
+    assert await world.local.listed() == []
+    assert not await world.rows.machines()
+    return calls
+
+
+async def endure(world, kill_at, *, size=1):
+    """Until nothing is due, restarted wherever it dies. How many calls it took."""
+    world.fate.begin(kill_at)
     world.start(size=size)
     while True:
         try:
@@ -586,7 +623,7 @@ async def endure(world, *, size):
             world.start(size=size)
         else:
             await nothing_is_lost(world)
-            return
+            return world.fate.calls
 
 
 async def claim(world, agent_id):
