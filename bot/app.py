@@ -1,15 +1,13 @@
 """The composition root: settings to services to loops, and an ordered stop."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 
@@ -29,7 +27,7 @@ from bot.chat.offers import Offers
 from bot.chat.outbox import Outboxes
 from bot.chat.route import Route
 from bot.chat.turns import Turns
-from bot.errors import BadSettings, DatabaseLost
+from bot.errors import DatabaseLost
 from bot.fleet.books import Books
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger, Inference
@@ -38,13 +36,14 @@ from bot.fleet.fleet import Fleet
 from bot.fleet.notices import Notices
 from bot.fleet.orphans import Orphans
 from bot.fleet.runway import Paid, Runway
-from bot.health import Health
+from bot.health import Health, Standby
 from bot.machines.client import AgentClient
 from bot.machines.engine import Engine
 from bot.machines.opening import open_authority, open_engine, open_provider
 from bot.machines.provider import Provider
 from bot.settings import Settings, encryption_keys
 from bot.store.database import Database
+from bot.store.folder import sole_owner
 from bot.store.keepsakes import Keepsakes
 from bot.store.owner import sole_bot
 from bot.store.vault import Vault
@@ -74,7 +73,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    with sole_owner(settings.data_dir):
+    with sole_owner(settings.data_dir, settings.database):
         try:
             await _serve(settings, stop)
         except DatabaseLost as error:
@@ -96,32 +95,12 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
         await asyncio.gather(building, return_exceptions=True)
 
 
-@contextmanager
-def sole_owner(folder: Path) -> Iterator[None]:
-    """Hold the data folder's lock: two bots on one SQLite file would handle updates twice."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise BadSettings(
-            f"DATA_DIR {folder} cannot be written ({error.strerror}); the user that the bot runs as must own it"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadSettings(
-                f"another bot already runs on DATA_DIR {folder}; end it, or choose another folder"
-            ) from None
-        yield
-
-
 async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     """Make every service and leave their ends on the stack; the front starts those that run by themselves."""
     door = open_door(settings, stack)
     vault, database = Vault(encryption_keys(settings.bot_encryption_key)), Database(settings.database)
     stack.push_async_callback(database.close)
-    await stack.enter_async_context(sole_bot(database))
+    await stack.enter_async_context(sole_bot(database, lambda: door(Standby())))
     await database.open()
     tls = ssl.create_default_context()
     http = await stack.enter_async_context(httpx.AsyncClient(timeout=ACCOUNT_SECONDS, verify=tls))
@@ -132,7 +111,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
 
     people = make_people(settings, database, vault, http)
     limiter, texts = Limiter(), load_texts()
-    bot, books = make_bot(settings, limiter), Books(database)
+    bot, books = make_bot(settings, limiter, database.confirm), Books(database)
     notifier = TelegramNotifier(bot, texts, people.agents, people.users, books)
     engine = await open_engine(settings, keepsakes, authority)
     stack.push_async_callback(engine.close)

@@ -47,7 +47,8 @@ async def gateway(door: socket.socket, settings: Settings, health: Health) -> As
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[door]), name="gateway")
+    # A copy, since it is closed at the end: who knocks between two blocks waits for the next one.
+    serving = asyncio.create_task(server.serve(sockets=[door.dup()]), name="gateway")
     try:
         yield
     finally:
@@ -90,7 +91,7 @@ async def _health(
     report = await health.report()
     return Response(
         {
-            "status": "ok" if report.is_well else "unhealthy",
+            "status": report.status,
             "version": settings.bot_version,
             "revision": settings.bot_revision,
             "checks": dict(report.parts),

@@ -26,6 +26,14 @@ class Report:
     """How each part is: `OK`, or what is wrong with it."""
 
     parts: Mapping[str, str]
+    is_standby: bool = False
+
+    @property
+    def status(self) -> str:
+        """In one word."""
+        if self.is_standby:
+            return "standby"
+        return OK if self.is_well else "unhealthy"
 
     @property
     def is_well(self) -> bool:
@@ -55,6 +63,17 @@ class Health:
     async def _ask_all(self) -> Report:
         answers = await asyncio.gather(*(part.ask() for part in self._parts.values()))
         return Report(dict(zip(self._parts, answers, strict=True)))
+
+
+class Standby(Health):
+    """A bot that waits until it has to take over is as it should be, and has no parts yet: nobody shall end it."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    async def report(self) -> Report:
+        """Always the same."""
+        return Report({}, is_standby=True)
 
 
 class _Part:

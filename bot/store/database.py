@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 from sqlalchemy import URL, Insert, event, func, inspect, make_url, select
@@ -49,12 +49,15 @@ class Database:
     def __init__(self, url: str, *, patience: float = PATIENCE_SECONDS) -> None:
         self.patience = patience
         self.lost = asyncio.Event()
+        self.confirm: Callable[[], Awaitable[None]] = nobody_else
+        """Returns if no other bot works on it: asked before each transaction, and before others hear of us."""
         self.is_server = make_url(url).get_backend_name() == "postgresql"
         options = POOL | server_options(make_url(url)) if self.is_server else {}
         # What people write, and their sealed keys, are parameters: not for the log.
         self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, **options)
         if self.is_server:
             event.listen(self.engine.sync_engine, "handle_error", _call_it_lost)
+            event.listen(self.engine.sync_engine, "connect", _tune_server)
         else:
             event.listen(self.engine.sync_engine, "connect", _tune_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_immediate)
@@ -141,6 +144,7 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         try:
+            await self.confirm()
             async with self._reached() as connection:
                 yield connection
         except DatabaseLost as error:
@@ -166,6 +170,10 @@ class Database:
             )
 
 
+async def nobody_else() -> None:
+    """There can be no other bot on it, or that does not matter."""
+
+
 def _call_it_lost(context: ExceptionContext) -> None:
     # A ping that fails is no loss: the pool replaces that connection. Nor is a cancelled task, although SQLAlchemy
     # throws its connection away.
@@ -179,6 +187,13 @@ def _call_it_lost(context: ExceptionContext) -> None:
 def server_options(url: URL) -> dict[str, Any]:
     """How to connect to a Postgres server; what the URL says itself comes first."""
     return {"connect_args": {name: value for name, value in CONNECT.items() if name not in url.query}}
+
+
+def _tune_server(connection: Any, _record: Any) -> None:
+    # A bot that was frozen in a transaction keeps its locks no longer than the right to work (bot.store.owner).
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = '7s'")
+    connection.commit()
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

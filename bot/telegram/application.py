@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -38,15 +38,15 @@ LONGEST_PAUSE_SECONDS = 30.0
 REFUSED_TOKEN = "TELEGRAM_BOT_TOKEN is refused by Telegram; @BotFather shows the right one"  # noqa: S105  words about it
 
 
-def make_bot(settings: Settings, limiter: Limiter) -> ExtBot[Any]:
-    """PTB's bot on our transport and limiter; not yet connected."""
+def make_bot(settings: Settings, limiter: Limiter, confirm: Callable[[], Awaitable[None]] | None = None) -> ExtBot[Any]:
+    """PTB's bot on our transport and limiter; not yet connected. `confirm` as in the transport."""
     base = settings.telegram_api_base.rstrip("/")
     return ExtBot(
         settings.telegram_bot_token.get_secret_value(),
         base_url=f"{base}/bot",
         base_file_url=f"{base}/file/bot",
-        request=AiohttpRequest(),
-        get_updates_request=AiohttpRequest(),
+        request=AiohttpRequest(confirm=confirm),
+        get_updates_request=AiohttpRequest(confirm=confirm),
         rate_limiter=limiter,
     )
 

@@ -5,10 +5,9 @@ import sys
 import pytest
 from cryptography.fernet import Fernet
 
-from bot.app import sole_owner
 from bot.cli import main
 from bot.errors import BadSettings
-from bot.store.owner import LOCK
+from bot.store.folder import sole_owner
 
 
 def run(*arguments, folder, **environment):
@@ -86,22 +85,23 @@ def test_serving_with_a_wrong_password_says_so_without_it_and_exits_78(tmp_path,
     assert "wr0ng" not in ended.stderr
 
 
-@pytest.mark.postgres
-def test_serving_on_a_database_that_another_bot_is_on_says_so_and_exits_78(tmp_path, postgres_url, postgres):
-    with postgres.connection(postgres_url.rpartition("/")[2]) as other:
-        other.execute(f"SELECT pg_advisory_lock({LOCK})")
-        ended = serve_on(postgres_url, tmp_path)
-
-    assert ended.returncode == 78
-    assert ended.stderr == (
-        "another bot already runs on the database of DATABASE_URL; end it, or name another database\n"
-    )
-
-
 def test_a_data_folder_has_one_owner_at_a_time(tmp_path):
     with sole_owner(tmp_path), pytest.raises(BadSettings), sole_owner(tmp_path):
         pass
     with sole_owner(tmp_path):
+        pass
+
+
+def test_bots_of_one_server_share_a_data_folder_and_no_others(tmp_path):
+    ours, theirs = "postgresql://baal:secret@db/ours", "postgresql://baal:secret@db/theirs"
+    with sole_owner(tmp_path, ours), sole_owner(tmp_path, ours.replace("secret", "s2")):
+        for other in (theirs, "sqlite:///baal.sqlite"):
+            with pytest.raises(BadSettings), sole_owner(tmp_path, other):
+                pass
+        assert "secret" not in (tmp_path / "lock").read_text()
+    with sole_owner(tmp_path), pytest.raises(BadSettings), sole_owner(tmp_path, ours):
+        pass
+    with sole_owner(tmp_path, theirs):
         pass
 
 

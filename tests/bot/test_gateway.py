@@ -16,7 +16,7 @@ from bot import health as health_module
 from bot.cli import main
 from bot.errors import BadSettings
 from bot.gateway import gateway, listen
-from bot.health import Health
+from bot.health import Health, Standby
 from bot.settings import read_settings
 from tests.conftest import Clock
 from tests.fakes.telegram_client import TelegramDouble
@@ -80,6 +80,21 @@ async def test_one_part_that_does_not_work_is_enough_for_503():
     assert answer.status_code == 503
     assert answer.json()["status"] == "unhealthy"
     assert answer.json()["checks"] == {"database": "ok", "telegram": "no answer from Telegram for 130 s"}
+
+
+async def test_a_bot_that_stands_by_is_well_and_the_door_stays_while_it_takes_over():
+    settings = settings_of()
+    with listen(settings) as door:
+        async with httpx.AsyncClient(base_url="http://{}:{}".format(*door.getsockname())) as client:
+            async with gateway(door, settings, Standby()):
+                standing_by = await client.get("/health")
+            between = asyncio.create_task(client.get("/health"))
+            await asyncio.sleep(0)
+            async with gateway(door, settings, Health({"database": well})):
+                working = await between
+
+    assert (standing_by.status_code, standing_by.json()["status"], standing_by.json()["checks"]) == (200, "standby", {})
+    assert (working.status_code, working.json()["status"]) == (200, "ok")
 
 
 async def test_head_has_the_status_and_no_body():

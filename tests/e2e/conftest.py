@@ -13,10 +13,11 @@ import pytest_asyncio
 from cryptography.fernet import Fernet
 from sqlalchemy import NullPool, create_engine, text
 
-from bot.app import build, sole_owner
+from bot.app import build
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
 from bot.settings import read_settings
+from bot.store.folder import sole_owner
 from tests.fakes.libertai import LibertAIDouble
 from tests.fakes.libertai_sim import LibertAISim
 from tests.fakes.telegram_client import TelegramDouble, TelegramSim
@@ -31,14 +32,14 @@ class Bot:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.log = folder / "bot.log"
         self.arguments: tuple[str, ...] = ("-m", "bot", "serve")
-        self._environment = environment
+        self.environment = environment
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *self.arguments, env=self._environment, cwd=self._folder, stdout=log, stderr=log
+                sys.executable, *self.arguments, env=self.environment, cwd=self._folder, stdout=log, stderr=log
             )
 
     async def wait(self, *, timeout: float) -> int:
@@ -46,6 +47,11 @@ class Bot:
         assert self._process is not None
         async with asyncio.timeout(timeout):
             return await self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """`kill -9`: no handler runs, nothing is flushed."""
@@ -78,6 +84,12 @@ class World:
 
     def agent_pids(self) -> list[int]:
         return [int(path.read_text()) for path in (self.folder / "data" / "machines").glob("*/pid")]
+
+    async def until_logged(self, words: str, *, times: int = 1) -> None:
+        """Wait until the bot has logged this."""
+        async with asyncio.timeout(60):
+            while self.bot.log.read_text().count(words) < times:
+                await asyncio.sleep(0.05)
 
     async def until_recorded(self) -> None:
         """Wait until the bot has written down which message shows the answer.

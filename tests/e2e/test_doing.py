@@ -10,8 +10,9 @@ from unittest.mock import AsyncMock
 import pytest
 
 from agent.protocol import Done, Text, Tool, ToolState, Usage
-from bot.app import build, sole_owner
+from bot.app import build
 from bot.settings import Settings, read_settings
+from bot.store.folder import sole_owner
 from scripts.demo_check import make_agent
 from tests.e2e.conftest import OPERATOR_KEY, environment
 from tests.fakes.agent import AgentDouble, AgentDoubleEngine

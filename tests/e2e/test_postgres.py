@@ -25,12 +25,6 @@ main(["serve"])
 """
 
 
-async def until_logged(world, words, *, times=1):
-    async with asyncio.timeout(30):
-        while world.bot.log.read_text().count(words) < times:
-            await asyncio.sleep(0.05)
-
-
 @asynccontextmanager
 async def kept_up(bot):
     """As systemd or compose does: ended because of the database, it is started again."""
@@ -82,7 +76,7 @@ async def test_a_bot_whose_server_stays_away_ends_and_goes_on_when_both_are_back
     await world.bot.kill()
     world.bot.arguments = ("-c", IMPATIENT)
     await world.bot.start()
-    await until_logged(world, "answering", times=2)
+    await world.until_logged("answering", times=2)
 
     with postgres.away():
         ended = await world.bot.wait(timeout=30)
@@ -99,6 +93,6 @@ async def test_a_bot_that_waits_for_its_server_ends_when_it_is_told_to(world, po
     await world.bot.kill()
     with postgres.away():
         await world.bot.start()
-        await until_logged(world, "waiting for the database")
+        await world.until_logged("waiting for the database")
 
         assert await world.bot.stop() == 0

@@ -8,8 +8,8 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from bot.app import sole_owner
 from bot.store.database import Database
+from bot.store.folder import sole_owner
 from bot.store.keepsakes import Keepsakes
 from bot.store.models import Agent
 from bot.store.owner import LOCK

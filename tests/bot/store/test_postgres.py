@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import pytest
 from sqlmodel import select
@@ -213,22 +213,51 @@ async def test_a_server_that_stays_away_ends_the_bot(postgres, name):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(owner, "HELD_SECONDS", 0.3)
+    monkeypatch.setattr(owner, "STANDBY_SECONDS", 0.05)
     monkeypatch.setattr(owner, "BEAT_SECONDS", 0.05)
 
 
+@pytest.fixture
+def frozen(monkeypatch, impatient):
+    """Bots that say nothing by themselves, on a server that takes a second of silence for death."""
+    monkeypatch.setattr(owner, "BEAT_SECONDS", 1_000)
+    monkeypatch.setattr(owner, "SURE_SECONDS", 0.5)
+    monkeypatch.setattr(owner, "SILENCE", "SET idle_session_timeout = '1s'")
+
+
 @asynccontextmanager
-async def bot_on(url, *, patience=20.0):
+async def bot_on(url, *, patience=20.0, standing_by=nullcontext):
     async with AsyncExitStack() as stack:
         database = Database(url, patience=patience)
         stack.push_async_callback(database.close)
-        await stack.enter_async_context(sole_bot(database))
+        await stack.enter_async_context(sole_bot(database, standing_by))
         yield database
 
 
-async def come_and_go(url):
-    async with bot_on(url):
-        pass
+@asynccontextmanager
+async def waiting_bot(url):
+    """Another bot on it, which stands by; the event says when it has taken over."""
+    stands_by, works, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def standing_by():
+        stands_by.set()
+        yield
+        stands_by.clear()
+
+    async def live():
+        async with bot_on(url, standing_by=standing_by):
+            assert not stands_by.is_set()
+            works.set()
+            await may_end.wait()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(live())
+        await stands_by.wait()
+        assert not works.is_set()
+        yield works
+        await works.wait()
+        may_end.set()
 
 
 def holders(postgres, name):
@@ -247,31 +276,58 @@ async def until(condition):
     return met
 
 
-async def test_a_second_bot_is_refused_until_the_first_has_ended(postgres, name, impatient):
-    async with bot_on(postgres.url(name)):
-        with pytest.raises(BadSettings) as caught:
-            await come_and_go(postgres.url(name))
-    assert str(caught.value) == (
-        "another bot already runs on the database of DATABASE_URL; end it, or name another database"
-    )
+async def test_a_second_bot_stands_by_until_the_first_has_ended(postgres, name, impatient, caplog):
+    caplog.set_level("INFO")
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(bot_on(postgres.url(name)))
+        async with waiting_bot(postgres.url(name)):
+            await first.aclose()
 
+    told = [record.message for record in caplog.records if record.name == owner.__name__]
+    assert told == ["standing by: another bot works on the database of DATABASE_URL", "taking over"]
+    assert holders(postgres, name) == []
+
+
+async def test_one_that_stands_by_can_be_told_to_end(postgres, name, impatient):
     async with bot_on(postgres.url(name)):
+        entering, stack = asyncio.Event(), AsyncExitStack()
+
+        @asynccontextmanager
+        async def standing_by():
+            entering.set()
+            yield
+
+        waiting = asyncio.create_task(stack.enter_async_context(bot_on(postgres.url(name), standing_by=standing_by)))
+        await entering.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         assert len(holders(postgres, name)) == 1
+
+
+async def test_a_server_that_goes_away_while_it_stands_by_is_no_fault_of_the_settings(postgres, name, impatient):
+    async def stand_by(stands_by):
+        @asynccontextmanager
+        async def standing_by():
+            stands_by.set()
+            yield
+
+        async with bot_on(postgres.url(name), patience=0.5, standing_by=standing_by):
+            pass
+
+    stands_by = asyncio.Event()
+    with postgres.connection(name) as other:
+        other.execute(f"SELECT pg_advisory_lock({owner.LOCK})")
+        waiting = asyncio.create_task(stand_by(stands_by))
+        await stands_by.wait()
+        with postgres.away(), pytest.raises(DatabaseLost):
+            await waiting
 
 
 async def test_two_databases_of_a_server_have_a_bot_each(postgres, name):
     with postgres.database() as other:
         async with bot_on(postgres.url(name)), bot_on(postgres.url(other)):
             pass
-
-
-async def test_a_lock_that_a_dying_bot_still_holds_is_waited_for(postgres, name):
-    async with AsyncExitStack() as first:
-        await first.enter_async_context(bot_on(postgres.url(name)))
-        second = asyncio.create_task(come_and_go(postgres.url(name)))
-        await asyncio.wait({second}, timeout=0.5)
-        assert not second.done()
-    await second
 
 
 async def test_a_lock_whose_connection_breaks_is_taken_again(postgres, name, impatient):
@@ -296,6 +352,48 @@ async def test_a_lock_that_another_bot_has_taken_meanwhile_ends_this_one(postgre
 
             async with asyncio.timeout(20):
                 await database.lost.wait()
+
+
+async def test_a_bot_that_was_silent_too_long_is_followed_and_writes_nothing_more(postgres, name, frozen):
+    async with opened(postgres.url(name)), bot_on(postgres.url(name)) as database:
+        async with waiting_bot(postgres.url(name)) as works:
+            await works.wait()
+
+            with pytest.raises(DatabaseLost):
+                await write(database)
+            with pytest.raises(DatabaseLost):
+                await database.confirm()
+
+        assert database.lost.is_set()
+    async with opened(postgres.url(name)) as database:
+        assert await chats(database) == []
+
+
+async def test_a_silent_bot_that_nobody_has_followed_goes_on(postgres, name, frozen):
+    async with opened(postgres.url(name)), bot_on(postgres.url(name)) as database:
+        await until(lambda: holders(postgres, name) == [])
+
+        await write(database)
+
+        assert len(holders(postgres, name)) == 1
+        assert not database.lost.is_set()
+
+
+async def test_who_asks_often_asks_the_server_seldom(postgres, name):
+    async with bot_on(postgres.url(name)) as database:
+        (pid,) = holders(postgres, name)
+        postgres.execute(f"SELECT pg_terminate_backend({pid})")
+
+        for _ in range(100):
+            await database.confirm()
+
+        assert not database.lost.is_set()
+
+
+async def test_a_transaction_that_was_frozen_ends_before_the_lock_does(postgres, name):
+    async with opened(postgres.url(name)) as database, database.transaction() as transaction:
+        (limit,) = (await transaction.exec_driver_sql("SHOW idle_in_transaction_session_timeout")).one()
+        assert limit == "7s"
 
 
 async def test_a_server_that_went_away_for_good_ends_the_bot_that_only_waits(postgres, name, impatient):
