@@ -147,6 +147,8 @@ class Settings(BaseSettings):
 
     admin_ids: Annotated[tuple[int, ...], NoDecode] = ()
     """Telegram ids of those who hear what an operator should know, separated by commas."""
+    agent_idle_minutes: int = Field(default=0, ge=0)
+    """So long nobody writes to an agent before it falls asleep, unless its owner says otherwise; 0: never."""
     pool_size: int = Field(default=0, ge=0)
     """Machines that are rented and prepared before anybody needs them; they cost what others cost."""
     pool_hours: float = Field(default=24.0, ge=1)
