@@ -79,6 +79,13 @@ class Settings(BaseSettings):
     agent_image: str = "baal/agent:dev"
     """What agents run: `registry/name:tag[@sha256:…]`. The process engine runs this code, and takes it for a label."""
 
+    rollout_soak_minutes: float = Field(default=10, ge=0)
+    """How long the first agents with a new release are watched before others get it."""
+    rollout_batch: int = Field(default=5, ge=1)
+    """How many get it then; after these a tenth of all at a time, and at least as many."""
+    rollout_surge: int = Field(default=5, ge=1)
+    """How many are updated at the same time, each with two machines meanwhile."""
+
     agent_tls: TlsName = TlsName.FILES
     """How agents on other machines prove who they are: a certificate of the bot's own authority, or a public one."""
     acme_email: str = ""
@@ -129,11 +136,13 @@ class Settings(BaseSettings):
     """Baked into the image, like the git revision."""
     bot_revision: str = "unknown"
 
+    admin_ids: Annotated[tuple[int, ...], NoDecode] = ()
+    """Telegram ids of those who hear what an operator should know, separated by commas."""
     free_tier_daily_messages: int = Field(default=50, ge=0)
     max_agents_per_user: int = Field(default=3, ge=0)
     log_level: str = "INFO"
 
-    @field_validator("default_models", "ssh_hosts", mode="before")
+    @field_validator("default_models", "ssh_hosts", "admin_ids", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -142,6 +151,13 @@ class Settings(BaseSettings):
     @classmethod
     def _unset(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("admin_ids")
+    @classmethod
+    def _are_chats(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if 0 in value:
+            raise ValueError("must be Telegram ids; @userinfobot tells yours")
+        return value
 
     @field_validator("telegram_bot_token")
     @classmethod
