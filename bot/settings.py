@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     agent_image: str = "baal/agent:dev"
     """What agents run: `registry/name:tag[@sha256:…]`. The process engine runs this code, and takes it for a label."""
 
+    rollout_soak_minutes: float = Field(default=10, ge=0)
+    """How long the first agents with a new release are watched before others get it."""
+    rollout_batch: int = Field(default=5, ge=1)
+    """How many get it then; after these a tenth of all at a time, and at least as many."""
+    rollout_surge: int = Field(default=5, ge=1)
+    """How many are updated at the same time, each with two machines meanwhile."""
+
     agent_tls: TlsName = TlsName.FILES
     """How agents on other machines prove who they are: a certificate of the bot's own authority, or a public one."""
     acme_email: str = ""
