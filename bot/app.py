@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 
@@ -17,6 +18,7 @@ from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
+from bot.accounts.imports import Imports
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
@@ -56,6 +58,7 @@ from bot.telegram.herald import Herald
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
+from bot.telegram.parcels import Parcels, States
 from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
@@ -144,10 +147,12 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     )
     alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
-    incoming = Files(database, route, TelegramFiles(bot))
+    telegram_files = TelegramFiles(bot)
+    incoming = Files(database, route, telegram_files)
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
     # Not in /tmp: in a container that is memory, and has room for one file.
-    sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
+    folder = emptied(settings.data_dir / "sending")
+    sender = FileSender(bot, folder=folder)
     relay = Relay(bot, limiter, turns, offers, sender=sender)
     postman = Postman(bot, letters, people.agents, people.users, texts, sender, route.get_file)
     conversations = Conversations(turns, people.agents, people.users, relay, texts, postman=postman)
@@ -170,6 +175,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,
         dispatch=updates.dispatch,
+        imports=Imports(database),
+        parcels=Parcels(cast("States", route), sender, telegram_files, folder=folder),
     )
     notices = Notices(database)
     herald = Herald(bot, texts, notices, people.users, people.agents, admins=settings.admin_ids)

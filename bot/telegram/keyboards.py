@@ -42,6 +42,10 @@ class Verb(StrEnum):
     EDIT_JOB = "job"
     EDIT_MODEL = "brain"
     SWITCH = "switch"
+    EXPORT = "export"
+    IMPORT = "import"
+    IMPORT_NOW = "import!"
+    IMPORT_CANCEL = "import-"
     IDLE = "idle"
     IDLE_SET = "idle!"
 

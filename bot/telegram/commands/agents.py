@@ -121,7 +121,8 @@ def sure(context: Context, agent: Agent) -> Screen:
         [
             button(say.plain("delete-for-good"), Verb.DELETE_NOW, number, style=DANGER),
             button(say.plain("keep-it"), Verb.CARD, number),
-        ]
+        ],
+        [button(say.plain("export-first"), Verb.EXPORT, number)],
     )
     return Screen(say("confirm-delete", name=agent.name), keyboard)
 
@@ -179,7 +180,7 @@ def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:
             button(say.plain("card-job"), Verb.EDIT_JOB, number),
             button(say.plain("card-model"), Verb.EDIT_MODEL, number),
         ],
-        [button(say.plain("card-idle"), Verb.IDLE, number)],
+        [button(say.plain("card-idle"), Verb.IDLE, number), button(say.plain("card-export"), Verb.EXPORT, number)],
         [button(say.plain("delete"), Verb.DELETE, number, style=DANGER), button(say.plain("back"), Verb.LIST)],
     )
 

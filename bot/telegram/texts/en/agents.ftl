@@ -101,6 +101,8 @@ edit-done-later = ✅ Saved. { $name } hears of it as soon as it is reachable.
 edit-done-asleep = ✅ Saved. It counts from when { $name } wakes.
 
 card-idle = 💤 Sleep
+card-export = ⬇ Export
+export-first = ⬇ Export first
 idle-ask =
     <b>When may { $name } fall asleep?</b> Asleep it costs nothing, and keeps its memory and files. It wakes when somebody writes to it, or when it has something to do; that takes about a minute.
     Now: { $now }
