@@ -16,6 +16,7 @@ import httpx
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
 from bot.accounts.imports import Imports
@@ -175,6 +176,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,
         dispatch=updates.dispatch,
+        deleted=DeletedAgents(database, people.agents),
         imports=Imports(database),
         parcels=Parcels(cast("States", route), sender, telegram_files, folder=folder),
     )

@@ -11,6 +11,7 @@ from telegram.ext import Application, CallbackContext, ExtBot
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
 from bot.accounts.imports import Imports
@@ -49,6 +50,7 @@ class Services:
     """A turn of this chat was accepted."""
     dispatch: Callable[[Update], None]
     """Have an update handled again."""
+    deleted: DeletedAgents
     imports: Imports
     parcels: Parcels
     idle_minutes: int = 0

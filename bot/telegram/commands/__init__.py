@@ -10,7 +10,7 @@ from telegram.ext import Application, CallbackQueryHandler, CommandHandler, Mess
 from bot.accounts.users import Person
 from bot.errors import Refused
 from bot.store.models import Agent, Draft
-from bot.telegram.commands import account, agents, choices, create, edit, idle, parcels, start, talk
+from bot.telegram.commands import account, agents, choices, create, deleted, edit, idle, parcels, start, talk
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed, Verb, parse
 
@@ -39,6 +39,7 @@ PLACES: dict[Verb, Handler] = {
     Verb.LEAVE: start.leave,
     Verb.CREATE: create.create,
     Verb.LIST: agents.show_list,
+    Verb.BIN: deleted.show,
     Verb.ACCOUNT: account.show_account,
     Verb.LOGIN: account.ask_key,
     Verb.LOGOUT: account.logout,
@@ -67,6 +68,7 @@ OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
 }
 OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
     Verb.PAGE: agents.turn_page,
+    Verb.UNDELETE: deleted.bring_back,
     Verb.STOP: talk.stop_pressed,
     Verb.RETRY: talk.retry_pressed,
     Verb.AGAIN: talk.again_pressed,

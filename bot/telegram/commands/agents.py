@@ -11,7 +11,7 @@ from bot.telegram import idle, wizard
 from bot.telegram.commands.start import enter
 from bot.telegram.context import Context
 from bot.telegram.keyboards import DANGER, SUCCESS, Pressed, Verb, button, rows
-from bot.telegram.progress import link, link_buttons
+from bot.telegram.progress import kept, link, link_buttons
 from bot.telegram.screen import Screen
 
 PAGE_AGENTS = 8
@@ -46,6 +46,8 @@ async def overview(context: Context, page: int = 0) -> Screen:
     """Their agents, a button each; `page` counts from 0, and the last one stands for what is behind it."""
     say, agents = context.say, await context.services.agents.owned(context.user.id)
     make = [button(say.plain("create"), Verb.CREATE, style=SUCCESS)]
+    if deleted := await context.services.deleted.of(context.user.id):
+        make.append(button(say.plain("bin", count=len(deleted)), Verb.BIN))
     if not agents:
         return Screen(say("list-empty"), rows(make))
     pages = -(-len(agents) // PAGE_AGENTS)
@@ -124,7 +126,7 @@ def sure(context: Context, agent: Agent) -> Screen:
         ],
         [button(say.plain("export-first"), Verb.EXPORT, number)],
     )
-    return Screen(say("confirm-delete", name=agent.name), keyboard)
+    return Screen(say("confirm-delete", name=agent.name, kept=kept(agent)), keyboard)
 
 
 async def delete_now(context: Context, agent: Agent) -> None:

@@ -13,6 +13,7 @@ from telegram.ext import Application, ContextTypes, ExtBot
 from agent.protocol import Spending, Spendings
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
 from bot.accounts.imports import Imports
@@ -234,6 +235,7 @@ async def desk(database: Database, vault: Vault, tmp_path: Path) -> AsyncIterato
             inbox=Inbox(database, vault, chats, bot),
             wake=woken.append,
             dispatch=lambda update: None,
+            deleted=DeletedAgents(database, agents),
             imports=Imports(database),
             parcels=Parcels(states, FileSender(files, folder=folder, pauses=()), TelegramFiles(bot), folder=folder),
             idle_minutes=3 * 1_440,

@@ -30,7 +30,8 @@ NOON = 1_800_014_400.0
 """12:00 UTC on 15 January 2027."""
 DEADLINE_SECONDS = 10
 FACTS: dict[str, Any] = {
-    "name": "Ada", "minutes": 12, "at": NOON, "cap": "agent", "agent": 7, "machine": "m-1", "rollout": 12, "reason": "Canaries failed.",
+    "name": "Ada", "minutes": 12, "at": NOON, "cap": "agent", "agent": 7,
+    "machine": "m-1", "rollout": 12, "reason": "Canaries failed.",
     "release": "baal/agent:2", "hours": 70, "credits": 812, "count": 5, "why": "no node",
 }  # fmt: skip
 """All that any of them tells."""

@@ -15,7 +15,7 @@ notice-healed-lost =
        *[other] { $minutes } minutes
     } before { $at } may be missing; everything older is there.
 # name
-notice-heal-failed = Your agent { $name } stopped working, and it could not be brought back yet. What it knows is kept. Messages to it are kept too; its card has ⟳ Try again.
+notice-heal-failed = Your agent { $name } stopped working, and it could not be brought back yet. What it knows is kept. Messages to it are kept too. Its card in /list has ⟳ Try again.
 # name, at: of the snapshot
 notice-restored = Your agent { $name } is back as it was at { $at }.
 # name, cap: agent, owner or total
@@ -32,9 +32,9 @@ notice-no-credits = Your agent { $name } was put to sleep: this bot's credits ar
 # name, agent, machine: the new one
 notice-operator-healed = Agent { $name } ({ $agent }) was moved to a new machine, { $machine }: its old one failed.
 # name, agent, release, why
-notice-operator-heal-failed = Agent { $name } ({ $agent }) could not be brought back: { $why } What it knows is kept.
+notice-operator-heal-failed = Agent { $name } ({ $agent }) could not be brought back ({ $why }). What it knows is kept.
 # name, agent, release, why
-notice-operator-update-failed = Agent { $name } ({ $agent }) could not be updated to { $release }: { $why } It goes on with what it had.
+notice-operator-update-failed = Agent { $name } ({ $agent }) could not be updated to { $release } ({ $why }). It goes on with what it had.
 # hours, credits
 notice-operator-runway = The credits last for { $hours ->
         [one] { $hours } hour
@@ -52,5 +52,10 @@ notice-operator-cap = The spend cap ({ $cap }) is reached. What is over it was p
 
 # rollout: its number, release, reason: may be empty
 notice-operator-rollout-done = Rollout { $rollout } is done: agents run { $release }.
-notice-operator-rollout-paused = Rollout { $rollout } to { $release } has paused: { $reason } `baal rollout resume` goes on, `baal rollout undo` goes back.
-notice-operator-rollout-aborted = Rollout { $rollout } to { $release } was aborted. { $reason }
+notice-operator-rollout-paused =
+    Rollout { $rollout } to { $release } has paused.
+    { $reason }
+    baal rollout resume goes on, baal rollout undo goes back.
+notice-operator-rollout-aborted =
+    Rollout { $rollout } to { $release } was aborted.
+    { $reason }
