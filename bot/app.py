@@ -13,8 +13,10 @@ import httpx
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
+from bot.accounts.imports import Imports
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
@@ -49,6 +51,7 @@ from bot.telegram.herald import Herald
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
+from bot.telegram.parcels import Parcels
 from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
@@ -119,10 +122,12 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     fleet = staff.fleet
     alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
-    incoming = Files(database, route, TelegramFiles(bot))
+    telegram_files = TelegramFiles(bot)
+    incoming = Files(database, route, telegram_files)
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
     # Not in /tmp: in a container that is memory, and has room for one file.
-    sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
+    folder = emptied(settings.data_dir / "sending")
+    sender = FileSender(bot, folder=folder)
     relay = Relay(bot, limiter, turns, offers, sender=sender)
     postman = Postman(bot, letters, people.agents, people.users, texts, sender, route.get_file)
     conversations = Conversations(turns, people.agents, people.users, relay, texts, postman=postman)
@@ -145,6 +150,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,
         dispatch=updates.dispatch,
+        deleted=DeletedAgents(database, people.agents),
+        imports=Imports(database),
+        parcels=Parcels(staff.states, sender, telegram_files, folder=folder),
     )
     herald = Herald(bot, texts, notices, people.users, people.agents, admins=settings.admin_ids)
     front = Front(services, updates, conversations, notifier, outboxes, herald=herald, lost=database.lost)

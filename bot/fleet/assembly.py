@@ -30,6 +30,7 @@ from bot.fleet.safety import Safety
 from bot.fleet.shelf import Shelf
 from bot.fleet.snapshots import Snapshots
 from bot.fleet.specs import Inference, Specs
+from bot.fleet.states import States
 from bot.fleet.transfer import Transfer
 from bot.fleet.watch import Watcher
 from bot.machines.client import AgentClient
@@ -76,8 +77,7 @@ class Staff:
     """What others use of the fleet."""
 
     fleet: Fleet
-    snapshots: Snapshots
-    transfer: Transfer
+    states: States
 
 
 def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
@@ -105,7 +105,7 @@ def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
     watchers = (safety, pool, _idle(settings, world, fleet), _probes(world, deployer, fleet))
     for each in (*watchers, _rollouts(settings, world, deployer, fleet)):
         fleet.attend(each.watched)
-    return Staff(fleet, snapshots, transfer)
+    return Staff(fleet, States(world.books, accounts.agents, fleet, world.client, snapshots))
 
 
 def _snapshots(settings: Settings, world: World) -> Snapshots:

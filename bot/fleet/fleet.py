@@ -108,6 +108,18 @@ class Fleet:
         except TimeoutError as error:
             raise AgentOffline(f"not ready after {timeout:.0f} s") from error
 
+    async def wait_settled(self, agent_id: int, *, timeout: float) -> Agent:
+        """Wait until its wish has come true or is given up; `AgentOffline` if that takes longer (seconds)."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    agent = await self._books.agent(agent_id)
+                    if agent.observed_generation == agent.generation:
+                        return agent
+                    await asyncio.sleep(READY_POLL_SECONDS)
+        except TimeoutError as error:
+            raise AgentOffline(f"not settled after {timeout:.0f} s") from error
+
     async def _is_ready(self, agent_id: int) -> bool:
         agent = await self._books.agent(agent_id)
         is_settled = agent.observed_generation == agent.generation
