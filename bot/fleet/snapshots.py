@@ -91,7 +91,7 @@ class Snapshots:
             async for piece in pieces:
                 await asyncio.to_thread(archive.feed, piece)
         manifest = archive.finish()
-        if manifest.model_dump_json() != snapshot.manifest:
+        if manifest != Manifest.model_validate_json(snapshot.manifest):
             raise SnapshotBroken("its manifest is not the one that was put in")
         return manifest
 
