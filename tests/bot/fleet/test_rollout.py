@@ -6,6 +6,7 @@ import random
 import pytest
 
 from bot.errors import RolloutRefused
+from bot.fleet.rollout import runner
 from bot.fleet.rollout.plan import Plan, default_canaries
 from bot.store.models import Phase, Wanted
 from bot.store.records import ItemState, RolloutState
@@ -174,6 +175,41 @@ async def test_two_who_look_at_once_do_no_more_than_one(fleet):
         "rollout soaking",
         "rollout start",
     ]
+
+
+async def test_between_passes_that_take_long_only_news_is_looked_for(fleet, monkeypatch):
+    monkeypatch.setattr(runner, "PASS_SHARE", 1e-9)
+    monkeypatch.setattr(runner, "LONGEST_QUIET", 1e9)
+    ids = await fleet.make(6)
+    await fleet.start(canaries=0, surge=2)
+    one = fleet.runner()
+    await one.look()
+    reads = Reads(one._rollouts, monkeypatch)
+
+    await one.look()
+    assert reads.whole == 0
+    await fleet.converge()
+    await one.look()
+    assert reads.whole > 0
+    assert fleet.nudged == ids[:4]
+    await fleet.control().pause()
+    reads.whole = 0
+    await one.look()
+    assert reads.whole > 0
+
+
+class Reads:
+    """Counts how often all agents of a rollout are read."""
+
+    def __init__(self, rollouts, monkeypatch):
+        self.whole = 0
+        read = rollouts.crew
+
+        async def crew(rollout, *, under_way=False):
+            self.whole += not under_way
+            return await read(rollout, under_way=under_way)
+
+        monkeypatch.setattr(rollouts, "crew", crew)
 
 
 async def test_who_sleeps_is_not_woken_and_wakes_with_the_release(fleet):
