@@ -5,10 +5,11 @@ import random
 
 import pytest
 
+from bot.accounts.agents import Agents, Card
 from bot.errors import RolloutRefused
 from bot.fleet.rollout import runner
 from bot.fleet.rollout.plan import Plan, default_canaries
-from bot.store.models import Phase, Wanted
+from bot.store.models import Draft, Phase, Wanted
 from bot.store.records import ItemState, RolloutState
 from bot.store.releases import Releases
 from tests.bot.fleet.simulated import NEW, OLD, OLGA, Killed, Simulated
@@ -297,6 +298,18 @@ async def test_agents_made_meanwhile_get_the_release_when_it_is_done(fleet, newe
     assert (status.total, status.done) == (4, 4)
     assert set((await fleet.serving()).values()) == {NEW}
     assert await newest() == NEW
+
+
+async def test_agents_made_after_it_run_the_release(fleet, database, vault):
+    await fleet.make(1)
+    await fleet.start()
+    await fleet.go()
+
+    made = await Agents(database, vault, release=OLD, limit=9).create(
+        Draft(user_id=OLGA, chat_id=OLGA, name="Bo", job="cooks", model="m"), Card(OLGA, 1)
+    )
+
+    assert made.release == NEW
 
 
 async def test_a_setting_that_changed_after_the_rollout_comes_first(fleet, database):
