@@ -58,7 +58,19 @@ async def test_help_names_every_command(olga):
 
     text = (await olga.wait_for("Talking")).text
 
-    for command in ("create", "list", "delete", "export", "import", "new", "stop", "manage", "login", "logout", "account"):
+    for command in (
+        "create",
+        "list",
+        "delete",
+        "export",
+        "import",
+        "new",
+        "stop",
+        "manage",
+        "login",
+        "logout",
+        "account",
+    ):
         assert f"/{command}" in text
 
 
