@@ -83,7 +83,7 @@ card-usage =
     }
 confirm-delete =
     <b>Delete { $name }?</b> Its machine is erased and given back; the link stops working. { $kept ->
-        [yes] What it knows is kept for 7 days: until then you can bring it back (/list). Then there is no undo.
+        [yes] What it knows is kept for 7 days: until then /list can bring it back. After that it is erased too.
        *[no] There is no undo.
     }
 delete-which = Which one? Press it here, or write <code>/delete</code> and the end of its link.
