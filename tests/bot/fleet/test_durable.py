@@ -93,7 +93,7 @@ async def test_a_step_that_was_done_is_passed_over_at_the_next_start(durable_url
 
 async def test_work_that_another_version_has_begun_ends_so_that_the_sweep_begins_it_anew(durable_url, monkeypatch):
     await left_in_the_middle(durable_url, ADA)
-    monkeypatch.setattr(engine, "APPLICATION_VERSION", "2")
+    monkeypatch.setattr(engine, "APPLICATION_VERSION", "later")
 
     work = Work("rent", "start")
     async with running(durable_url, work) as durable:

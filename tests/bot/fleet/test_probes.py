@@ -1,6 +1,7 @@
 """Agents that are not well are found, and brought back unless it is the network."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ OLGA = 7_000_000_001
 class Ward:
     """Agents and how they are: a mode, or nothing for those that do not answer."""
 
-    database: object
-    modes: dict[int, Mode | None] = field(default_factory=dict)
-    lost: list[int] = field(default_factory=list)
+    database: Any
+    modes: dict[int | None, Mode | None] = field(default_factory=dict)
+    lost: list[int | None] = field(default_factory=list)
     storms: list[int] = field(default_factory=list)
 
     async def health(self, agent_id):
@@ -51,9 +52,13 @@ def ward(database):
     return Ward(database)
 
 
+def door(agent: Agent, _machine: Machine) -> Any:
+    return agent.id
+
+
 @pytest.fixture
 def probes(ward, database, clock):
-    return Probes(Books(database), ward, lambda agent, _: agent.id, ward.note_lost, ward.note_storm, clock=clock)
+    return Probes(Books(database), ward, door, ward.note_lost, ward.note_storm, clock=clock)
 
 
 async def look(probes, times):

@@ -12,10 +12,10 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
 
-from bot.app import sole_owner
 from bot.cli import main
 from bot.settings import Settings
 from bot.store.database import Database
+from bot.store.folder import sole_owner
 from bot.store.owner import sole_bot
 from bot.store.presence import is_bot_running
 from tests.bot.fleet.simulated import OLGA, Simulated

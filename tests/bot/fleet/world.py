@@ -78,7 +78,7 @@ class Told:
 
     news: dict[str, tuple[int, str, dict[str, Any]]] = field(default_factory=dict)
 
-    async def post(self, notice_id, user_id, text_key, **facts):
+    async def post(self, notice_id: str, user_id: int, text_key: str, /, **facts: str | float) -> None:
         self.news.setdefault(notice_id, (user_id, text_key, facts))
 
 
@@ -182,6 +182,7 @@ class World:
 
     async def door(self, agent_id):
         machine, agent = await self.books.machine(agent_id), await self.books.agent(agent_id)
+        assert machine
         return Door.of(machine, self.agents.secret(agent))
 
     async def health(self, agent_id):
