@@ -8,7 +8,6 @@ from bot.accounts.libertai import LibertAI
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
 from bot.fleet.books import Books
-from bot.fleet.checkup import Checkup
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.deploy import Deployer
@@ -24,6 +23,7 @@ from bot.fleet.pool_books import PoolBooks
 from bot.fleet.probes import Probes
 from bot.fleet.retention import Retention
 from bot.fleet.rollout.ports import Unpaid
+from bot.fleet.rollout.probes import AgentProbes
 from bot.fleet.rollout.runner import Runner
 from bot.fleet.rollout.watcher import Watcher as RolloutWatcher
 from bot.fleet.safety import Safety
@@ -103,7 +103,7 @@ def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
         world.database, snapshots, world.books, accounts.agents, world.client, minutes=settings.snapshot_minutes
     )
     watchers = (safety, pool, _idle(settings, world, fleet), _probes(world, deployer, fleet))
-    for each in (*watchers, _rollouts(settings, world, deployer, fleet)):
+    for each in (*watchers, _rollouts(settings, accounts, world, fleet)):
         fleet.attend(each.watched)
     return Staff(fleet, States(world.books, accounts.agents, fleet, world.client, snapshots))
 
@@ -163,8 +163,8 @@ def _probes(world: World, deployer: Deployer, fleet: Fleet) -> Probes:
     return Probes(world.books, world.client, deployer.door, fleet.lost, tell_storm)
 
 
-def _rollouts(settings: Settings, world: World, deployer: Deployer, fleet: Fleet) -> RolloutWatcher:
-    checkup = Checkup(world.books, world.client, deployer.door)
+def _rollouts(settings: Settings, accounts: Accounts, world: World, fleet: Fleet) -> RolloutWatcher:
+    probes = AgentProbes(world.books, accounts.agents, world.client)
     return RolloutWatcher(
-        Runner(world.database, world.books, fleet.nudge, checkup, Unpaid(), operators=settings.admin_ids)
+        Runner(world.database, world.books, fleet.nudge, probes, Unpaid(), operators=settings.admin_ids)
     )

@@ -83,13 +83,28 @@ class Shelf:
             return list(await session.exec(query.order_by(col(Snapshot.created_at).desc(), col(Snapshot.id).desc())))
 
     async def newest(self, agent_ids: Collection[int]) -> dict[int, Snapshot]:
-        """The newest whole snapshot of each of these agents that has one."""
+        """The newest whole snapshot of each of these agents that has one.
+
+        What was only brought from elsewhere does not count: it is not what the agent was.
+        """
         async with self._database.session() as session:
             query = select(Snapshot).where(
-                col(Snapshot.agent_id).in_(agent_ids), col(Snapshot.state) == SnapshotState.WHOLE
+                col(Snapshot.agent_id).in_(agent_ids),
+                col(Snapshot.state) == SnapshotState.WHOLE,
+                col(Snapshot.reason) != Reason.IMPORT,
             )
             rows = await session.exec(query.order_by(col(Snapshot.created_at), col(Snapshot.id)))
             return {each.agent_id: each for each in rows}
+
+    async def get(self, snapshot_id: str) -> Snapshot:
+        """This one; `SnapshotBroken` if it is not there, or not whole."""
+        async with self._database.session() as session:
+            snapshot = await session.get(Snapshot, snapshot_id)
+        if snapshot is None or snapshot.state is not SnapshotState.WHOLE:
+            raise SnapshotBroken(
+                f"there is no whole snapshot {snapshot_id}: `baal snapshots` lists those that there are"
+            )
+        return snapshot
 
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep the whole snapshots of an agent until then."""

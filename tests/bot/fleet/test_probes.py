@@ -31,13 +31,20 @@ class Ward:
 
     async def admit(self, mode=Mode.ACTIVE, **values):
         machine = Machine(agent_id=0, provider="local", state=MachineState.ACTIVE, url="http://a")
-        facts = {"name": "Ada", "job": "cooks", "model": "m", "sealed_secret": "", "release": "r1", "epoch": 1}
+        facts: dict[str, Any] = {
+            "name": "Ada",
+            "job": "cooks",
+            "model": "m",
+            "sealed_secret": "",
+            "release": "r1",
+            "epoch": 1,
+        }
         agent = Agent(owner_id=OLGA, **facts | {"phase": Phase.RUNNING, "observed_generation": 1} | values)
         async with self.database.session() as session:
             session.add_all([machine, agent])
             await session.flush()
-            agent.machine_id, machine.agent_id = machine.id, agent.id
-        self.modes[agent.id] = mode
+            agent.machine_id, machine.agent_id = machine.id, agent.id or 0
+        self.modes[agent.id or 0] = mode
         return agent
 
     async def note_lost(self, agent):
