@@ -26,6 +26,7 @@ failed =
 failed-nothing-charged = Nothing is being charged: its machine was given back.
 error-no-capacity = No machine is free at the moment
 error-no-credit = Machines cannot be paid for at the moment
+error-spend-cap = What this agent may cost this month is used up
 error-not-prepared = The machine could not be prepared
 error-not-reached = The machine did not come up
 error-not-started = The agent did not start
