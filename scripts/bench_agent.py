@@ -12,13 +12,13 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import aiohttp
 
 from agent.store import Message, Speaker, Store
+from scripts.bench_report import Report
 from scripts.bench_servers import Server, running
 from tests.fakes.libertai_sim import Pace
 
@@ -34,28 +34,6 @@ SLOW = Pace(first_token_seconds=0.1, tokens_per_second=100)
 AT_ONCE = Pace()
 FIRST_TEXT, CPU, START_SECONDS, IDLE_MEGABYTES = 1.2, 2.0, 1.0, 60.0
 """The goals."""
-
-
-@dataclass(slots=True)
-class Report:
-    """Lines for people, and whether every goal was met."""
-
-    met: bool = True
-    lines: list[str] = field(default_factory=lambda: [f"{'':40}{'floor':>9}{'agent':>9}{'ratio':>8}"])
-
-    def compare(self, name: str, rounds: list[tuple[float, float]], goal: float) -> None:
-        """Of (floor, agent) in each round."""
-        ratio = median(agent / floor for floor, agent in rounds)
-        floor, agent = (1000 * median(values) for values in zip(*rounds, strict=True))
-        self._add(f"{name:40}{floor:9.2f}{agent:9.2f}{ratio:8.2f}", f"at most {goal}", met=ratio <= goal)
-
-    def limit(self, name: str, value: float, goal: float) -> None:
-        """Of the agent alone."""
-        self._add(f"{name:40}{'':9}{value:9.2f}{'':8}", f"at most {goal:g}", met=value <= goal)
-
-    def _add(self, line: str, goal: str, *, met: bool) -> None:
-        self.lines.append(f"{line}   {'ok' if met else 'MISSED'} ({goal})")
-        self.met = self.met and met
 
 
 _fresh = itertools.count()
@@ -148,7 +126,7 @@ def main() -> int:
     """Start everything, measure, print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
-    report = Report()
+    report = Report("agent")
     check = options.parse_args().check
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         _seed(Path(folder))
@@ -160,9 +138,10 @@ def main() -> int:
         _starts(report, environment)
         agent = stack.enter_context(running("agent", environment))
         asyncio.run(measure(report, model.url, floor, agent))
-    print("First text: the model's comes after 100 ms, then 100 tokens at 100/s. CPU: 40 tokens at once. Both send the")
-    print("model the same: the system prompt, the agent's tools and 100 messages.\n")
-    print("\n".join(report.lines))
+    report.show(
+        "First text: the model's comes after 100 ms, then 100 tokens at 100/s. CPU: 40 tokens at once. Both send the",
+        "model the same: the system prompt, the agent's tools and 100 messages.",
+    )
     return 0 if report.met or not check else 1
 
 
