@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from agent.protocol import Health, Mode
 from bot.errors import AgentOffline
 from bot.fleet.books import Books
-from bot.fleet.probes import FAILURES, STORM_SECONDS, Probes
+from bot.fleet.probes import AT_ONCE, FAILURES, STORM_SECONDS, Probes
 from bot.store.models import Agent, Machine, MachineState, Phase
 
 OLGA = 7_000_000_001
@@ -111,6 +112,32 @@ async def test_who_is_being_moved_is_not_asked(ward, probes):
     await look(probes, FAILURES)
 
     assert ward.lost == []
+
+
+async def test_who_moves_while_it_is_asked_is_not_ill(ward, probes, database):
+    agent = await ward.admit(mode=None)
+
+    async def move(_):
+        async with database.session() as session:
+            (await session.get_one(Agent, agent.id)).epoch += 1
+        raise AgentOffline("its machine has gone")
+
+    ward.health = move
+
+    await look(probes, FAILURES)
+
+    assert ward.lost == []
+
+
+async def test_many_are_read_together(ward, probes, database):
+    for _ in range(2 * AT_ONCE):
+        await ward.admit()
+    statements = []
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
+
+    await look(probes, 1)
+
+    assert sum(words.startswith("SELECT") for words in statements) <= 3
 
 
 async def test_where_many_fail_at_once_nobody_is_moved_and_the_operator_hears(ward, probes, clock):
