@@ -40,7 +40,9 @@ BOUNDARIES = [
     )
     for when in ("before", "after")
 ]
-OF_THE_POOL = tuple(each for each in BOUNDARIES if each.split()[1].startswith("pool.") or "engine.warm" in each)
+OF_THE_POOL = tuple(each for each in BOUNDARIES if each.endswith(("pool.intend", "rented", "ready", "engine.warm")))
+"""Passed only where there is to be a pool."""
+OF_NO_POOL = tuple(each for each in BOUNDARIES if each.endswith(("pool.doom", "pool.gone")))
 
 
 class Killer:

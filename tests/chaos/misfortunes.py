@@ -68,8 +68,10 @@ class Misfortunes:
     async def help_to(self, boundary: str) -> AsyncIterator[None]:
         """Some calls are made only when machines do not come up, or break off while they are used."""
         async with AsyncExitStack() as wrong:
-            if boundary.endswith(("give_up", "fail", "go on", "give back")):
+            if boundary.endswith(("give_up", "fail", "give back")):
                 await wrong.enter_async_context(self._wrong(self._world.faults, "never_placed", value=True))
+            if boundary.endswith("go on"):
+                await wrong.enter_async_context(self._full_store())
             yield
 
     def take_away(self) -> None:

@@ -38,7 +38,7 @@ HELPFUL = {
     "bring ahead": "update",
     "step prove": "update",
     "hand over": "update",
-    "go on": "update",
+    "go on": "sleep",
     "last snapshot": "delete",
     "deleting": "delete",
     "leave_all": "delete",
@@ -50,6 +50,8 @@ HELPFUL = {
     "turns": "chat",
     "wish": "chat asleep",
     "notices": "take away",
+    "pool.doom": "pool no more",
+    "pool.gone": "pool no more",
 }
 """What has to happen for a boundary to be passed."""
 
@@ -137,6 +139,8 @@ async def help_with(chaos, deed):
                 await chaos.deeds.ask(agent)
         case "plant":
             await chaos.plant()
+        case "pool no more":
+            await chaos.leave_pool()
         case "begin rollout":
             await chaos.deeds.begin_rollout()
         case "chat asleep":

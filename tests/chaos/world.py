@@ -24,13 +24,13 @@ from bot.fleet.books import Books
 from bot.machines.aleph.nodes import Size
 from bot.machines.aleph.wallet import Order, Wallet
 from bot.store.database import Database
-from bot.store.models import Agent, Machine, Rental
+from bot.store.models import Agent, Machine, Purpose, Rental
 from bot.store.vault import Vault
 from tests.chaos.books_at_rest import Rest
 from tests.chaos.bot import CHANNEL, KEY, RELEASE
 from tests.chaos.deeds import OLGA, Deeds
 from tests.chaos.journal import Journal
-from tests.chaos.killer import OF_THE_POOL
+from tests.chaos.killer import OF_NO_POOL, OF_THE_POOL
 from tests.chaos.life import Life, live
 from tests.chaos.machines import LightMachines
 from tests.chaos.memories import Memories
@@ -114,10 +114,16 @@ class Chaos:
                 except httpx.HTTPError:
                     continue
 
+    async def leave_pool(self) -> None:
+        """A machine of a pool that the next bot does not have."""
+        async with self.database.session() as session:
+            session.add(Machine(agent_id=0, provider="aleph", purpose=Purpose.POOL))
+
     # --- the bot
 
     async def bear(self, boundary: str = "", times: int = 1) -> ForkServerProcess:
-        size = self.dice.choice([1, 2]) if boundary in OF_THE_POOL else self.dice.choice([0, 0, 0, 1, 2])
+        size = self.dice.choice([1, 2] if boundary in OF_THE_POOL else [0, 0, 0, 1, 2])
+        size = 0 if boundary in OF_NO_POOL else size
         life = dataclasses.replace(self.life, boundary=boundary, times=times, pool_size=size)
         return await self._bear(life)
 
