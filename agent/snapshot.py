@@ -74,14 +74,18 @@ class Snapshots:
 
     async def describe(self) -> Manifest:
         """Say what one would hold, without making it."""
-        copy = self._new_file()
+        copy, listed = self._new_file(), self._new_file()
         try:
-            await asyncio.to_thread(self._store.copy_to, copy)
-            held = await asyncio.to_thread(inventory.take, copy)
-            database = await asyncio.to_thread(_sha256, copy)
-            return self._manifest(held, listing.fingerprint(database, await self._packer.digest(copy)))
+            async with asyncio.TaskGroup() as both:
+                counted = both.create_task(asyncio.to_thread(self._count, copy))
+                files = both.create_task(self._packer.digest(listed))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         finally:
             copy.unlink(missing_ok=True)
+            listed.unlink(missing_ok=True)
+        held, database = counted.result()
+        return self._manifest(held, listing.fingerprint(database, files.result()))
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> Manifest:
         """Put another agent's state in place of this one's; `Refused` says why not, and then nothing has changed."""
@@ -132,6 +136,11 @@ class Snapshots:
         return self._folder / f"{uuid4().hex}.part"
 
     # --- taking
+
+    def _count(self, copy: Path) -> tuple[Inventory, str]:
+        """What the database holds, and its SHA-256."""
+        self._store.copy_to(copy)
+        return inventory.take(copy), _sha256(copy)
 
     async def _write(self, path: Path, base: Base | None) -> Manifest:
         copy = path.with_suffix(".db.part")

@@ -156,6 +156,7 @@ class Store:
         """Write a consistent copy of the database into a new file; to be called in a thread, while turns go on."""
         target = sqlite3.connect(path)
         try:
+            target.execute("PRAGMA synchronous=OFF")  # after a crash nobody wants it
             self._database.connection.backup(target, pages=_PAGES_AT_ONCE)
             # One file, without a journal beside it.
             target.execute("PRAGMA journal_mode=DELETE")
@@ -163,7 +164,7 @@ class Store:
             target.close()
 
     def replace_with(self, path: Path) -> None:
-        """Go on with another database file, which becomes ours."""
+        """Go on with another database file, which becomes ours; it was checked."""
         if self._path is None:
             raise ValueError("a store in memory has no file")
         self._commit()
@@ -172,7 +173,7 @@ class Store:
             self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
             path.replace(self._path)
         finally:
-            self._database = Database(_open(self._path))
+            self._database = Database(_open(self._path, is_checked=True))
             for schema in self._prepared:
                 self._database.connection.executescript(schema)
         self._path.with_name(_LOST).unlink(missing_ok=True)
@@ -386,21 +387,21 @@ class Store:
         self._database.commit()
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
+def _open(path: Path | None, *, is_checked: bool = False) -> sqlite3.Connection:
     # The timeout lets a process that is just leaving go first. A backup is made in another thread (SQLite serialises).
     database = sqlite3.connect(path or ":memory:", timeout=5, check_same_thread=False)
     try:
-        return _prepared(database)
+        return _prepared(database, is_checked=is_checked)
     except BaseException:
         database.close()
         raise
 
 
-def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
+def _prepared(database: sqlite3.Connection, *, is_checked: bool) -> sqlite3.Connection:
     # EXCLUSIVE: a second process on the same folder would call our running turns interrupted. Also needs no -shm file.
     for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", _CHECKPOINT):
         database.execute(f"PRAGMA {pragma}")
-    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+    if not is_checked and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise _corrupt("database disk image is malformed")
     if database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
         database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")

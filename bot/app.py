@@ -13,8 +13,10 @@ import httpx
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
+from bot.accounts.imports import Imports
 from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
@@ -28,19 +30,13 @@ from bot.chat.outbox import Outboxes
 from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import DatabaseLost
+from bot.fleet.assembly import Accounts, World, assemble
 from bot.fleet.books import Books
-from bot.fleet.configure import Configurer
-from bot.fleet.converge import Converger, Inference
-from bot.fleet.durable import Durable, step
-from bot.fleet.fleet import Fleet
 from bot.fleet.notices import Notices
-from bot.fleet.orphans import Orphans
 from bot.fleet.runway import Paid, Runway
 from bot.health import Health, Standby
 from bot.machines.client import AgentClient
-from bot.machines.engine import Engine
 from bot.machines.opening import open_authority, open_engine, open_provider
-from bot.machines.provider import Provider
 from bot.settings import Settings, encryption_keys
 from bot.store.database import Database
 from bot.store.folder import sole_owner
@@ -55,6 +51,7 @@ from bot.telegram.herald import Herald
 from bot.telegram.inbox import Inbox
 from bot.telegram.limiter import Limiter
 from bot.telegram.notifier import TelegramNotifier
+from bot.telegram.parcels import Parcels
 from bot.telegram.postman import Postman
 from bot.telegram.relay import Relay
 from bot.telegram.source import TelegramFiles
@@ -118,15 +115,19 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     provider = await open_provider(settings, database, engine, keepsakes, http)
     if isinstance(provider, Paid):
         await stack.enter_async_context(Runway(provider.burn).watched())
-    fleet = make_fleet(
-        settings, people, provider=provider, engine=engine, books=books, client=client, notifier=notifier
-    )
+    notices = Notices(database)
+    accounts = Accounts(people.users, people.chats, people.agents, people.libertai, people.tools)
+    world = World(database, keepsakes, books, provider, engine, client, notices, notifier)
+    staff = assemble(settings, accounts, world)
+    fleet = staff.fleet
     alarms, letters, offers = Alarms(database), Letters(database), Offers(database)
     route = Route(people.agents, books, fleet, client, alarms)
-    incoming = Files(database, route, TelegramFiles(bot))
+    telegram_files = TelegramFiles(bot)
+    incoming = Files(database, route, telegram_files)
     turns = Turns(database, people.limits, people.users, people.agents, route, files=incoming)
     # Not in /tmp: in a container that is memory, and has room for one file.
-    sender = FileSender(bot, folder=emptied(settings.data_dir / "sending"))
+    folder = emptied(settings.data_dir / "sending")
+    sender = FileSender(bot, folder=folder)
     relay = Relay(bot, limiter, turns, offers, sender=sender)
     postman = Postman(bot, letters, people.agents, people.users, texts, sender, route.get_file)
     conversations = Conversations(turns, people.agents, people.users, relay, texts, postman=postman)
@@ -149,8 +150,10 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,
         dispatch=updates.dispatch,
+        deleted=DeletedAgents(database, people.agents),
+        imports=Imports(database),
+        parcels=Parcels(staff.states, sender, telegram_files, folder=folder),
     )
-    notices = Notices(database)
     herald = Herald(bot, texts, notices, people.users, people.agents, admins=settings.admin_ids)
     front = Front(services, updates, conversations, notifier, outboxes, herald=herald, lost=database.lost)
     health = Health({"database": database.trouble, "telegram": front.trouble, "fleet": fleet.trouble})
@@ -204,38 +207,3 @@ def make_people(settings: Settings, database: Database, vault: Vault, http: http
     is_default = settings.thinks_at_libertai if settings.agent_tools is None else settings.agent_tools
     tools = ToolPolicy(libertai, is_allowed=settings.agent_tools is not False, is_default=is_default)
     return People(Users(database, vault), Chats(database), agents, limits, libertai, tools)
-
-
-def make_fleet(
-    settings: Settings,
-    people: People,
-    *,
-    provider: Provider,
-    engine: Engine,
-    books: Books,
-    client: AgentClient,
-    notifier: TelegramNotifier,
-) -> Fleet:
-    """Machines, and what keeps them as they are wanted."""
-    converger = Converger(
-        books=books,
-        agents=people.agents,
-        users=people.users,
-        chats=people.chats,
-        provider=provider,
-        engine=engine,
-        client=client,
-        libertai=people.libertai,
-        tools=people.tools,
-        notifier=notifier,
-        inference=Inference(
-            base_url=settings.inference_url,
-            api_key=settings.libertai_api_key,
-            context_tokens=settings.agent_context_tokens,
-            max_tokens=settings.agent_max_tokens,
-            heartbeat_minutes=settings.agent_heartbeat_minutes,
-        ),
-        step=step,
-    )
-    configurer = Configurer(books, people.agents, client, people.libertai, people.tools)
-    return Fleet(books, Durable(settings.durable_database), converger, configurer, Orphans(books, provider))

@@ -1,4 +1,4 @@
-"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal new-key`.
+"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal rollout`, `baal new-key`.
 
 Each loads what it needs by itself: `--help` should not wait two seconds for the bot, and a container asks for its
 health four times a minute.
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bot.commands.rollout import add_rollout
 from bot.errors import BadSettings
 
 BAD_CONFIGURATION = 78
@@ -22,9 +23,10 @@ EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S10
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `baal` command and of `python -m bot`."""
-    chosen = _parser().parse_args(arguments)
+    words = vars(_parser().parse_args(arguments))
+    run = words.pop("run")
     try:
-        chosen.run()
+        run(**words)
     except BadSettings as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_CONFIGURATION)
@@ -125,4 +127,5 @@ def _parser() -> argparse.ArgumentParser:
     for name, run in (("serve", serve), ("doctor", doctor), ("health", health), ("new-key", new_key)):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
+    add_rollout(commands)
     return parser

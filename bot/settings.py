@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     agent_image: str = "baal/agent:dev"
     """What agents run: `registry/name:tag[@sha256:…]`. The process engine runs this code, and takes it for a label."""
 
+    rollout_soak_minutes: float = Field(default=10, ge=0)
+    """How long the first agents with a new release are watched before others get it."""
+    rollout_batch: int = Field(default=5, ge=1)
+    """How many get it then; after these a tenth of all at a time, and at least as many."""
+    rollout_surge: int = Field(default=5, ge=1)
+    """How many are updated at the same time, each with two machines meanwhile."""
+
     agent_tls: TlsName = TlsName.FILES
     """How agents on other machines prove who they are: a certificate of the bot's own authority, or a public one."""
     acme_email: str = ""
@@ -147,6 +154,8 @@ class Settings(BaseSettings):
 
     admin_ids: Annotated[tuple[int, ...], NoDecode] = ()
     """Telegram ids of those who hear what an operator should know, separated by commas."""
+    agent_idle_minutes: int = Field(default=0, ge=0)
+    """So long nobody writes to an agent before it falls asleep, unless its owner says otherwise; 0: never."""
     pool_size: int = Field(default=0, ge=0)
     """Machines that are rented and prepared before anybody needs them; they cost what others cost."""
     pool_hours: float = Field(default=24.0, ge=1)

@@ -16,6 +16,7 @@ from tests.postgres import running_postgres
 ON_EACH_DATABASE = (
     "bot/store/",
     "bot/accounts/test_accounts.py",
+    "bot/accounts/test_kept_for_owners.py",
     "bot/chat/",
     "bot/fleet/",
     "bot/machines/test_hosts.py",

@@ -109,13 +109,13 @@ class Agents:
         """Want it deleted; again is harmless. The card will show when its machine is given back."""
         async with self._database.transaction() as transaction:
             change = update(Agent).where(col(Agent.id) == agent_id, col(Agent.wanted) != Wanted.DELETED)
-            await transaction.execute(change.values(**_fresh(card), wanted=Wanted.DELETED, phase=Phase.DELETING))
+            await transaction.execute(change.values(**fresh(card), wanted=Wanted.DELETED, phase=Phase.DELETING))
 
     async def try_again(self, agent_id: int, card: Card) -> None:
         """Deploy once more after a failure; does nothing unless it has failed."""
         async with self._database.transaction() as transaction:
             change = update(Agent).where(col(Agent.id) == agent_id, col(Agent.phase) == Phase.FAILED)
-            await transaction.execute(change.values(**_fresh(card), phase=Phase.WAITING))
+            await transaction.execute(change.values(**fresh(card), phase=Phase.WAITING))
 
     async def sleep_after(self, agent_id: int, minutes: int | None) -> None:
         """Let it fall asleep when it was idle for so long. 0: never. None: as the operator says."""
@@ -154,7 +154,7 @@ class Agents:
         return self._vault.open(agent.sealed_secret)
 
 
-def _fresh(card: Card) -> dict[str, object]:
+def fresh(card: Card) -> dict[str, object]:
     """What every new wish with a card starts with."""
     return {
         "generation": col(Agent.generation) + 1,

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 from bot.errors import AgentOffline
@@ -12,7 +13,6 @@ from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.durable import Attempt, Durable
 from bot.fleet.orphans import Orphans
-from bot.fleet.watch import Watcher
 from bot.log import line
 from bot.store.models import Agent, Machine, Phase, Wanted
 
@@ -34,20 +34,23 @@ class Fleet:
         configurer: Configurer,
         orphans: Orphans,
         *,
-        watchers: Sequence[Watcher] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`watchers` run as long as the fleet does."""
         self._books = books
         self._durable = durable
         self._converger = converger
         self._configurer = configurer
         self._orphans = orphans
-        self._watchers = watchers
+        self._attended: list[Callable[[], AbstractAsyncContextManager[None]]] = []
+        self._attending = AsyncExitStack()
         self._clock = clock
         self._look = asyncio.Event()
         self._returns: dict[str, asyncio.Task[None]] = {}
         self._watching: list[asyncio.Task[None]] = []
+
+    def attend(self, watched: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        """Have this go on for as long as the fleet works; to be said before `start`."""
+        self._attended.append(watched)
 
     async def start(self) -> None:
         """Go on with what was in flight, then sweep."""
@@ -56,11 +59,13 @@ class Fleet:
             "sweep": self._sweep_for_ever(),
             "orphans": self._watch_orphans(),
         }
-        watchers |= {each.name: each.run() for each in self._watchers}
         self._watching = [asyncio.create_task(work, name=name) for name, work in watchers.items()]
+        for watched in self._attended:
+            await self._attending.enter_async_context(watched())
 
     async def stop(self) -> None:
         """Leave work in flight for the next start."""
+        await self._attending.aclose()
         running = [*self._watching, *self._returns.values()]
         for task in running:
             task.cancel()
@@ -102,6 +107,18 @@ class Fleet:
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError as error:
             raise AgentOffline(f"not ready after {timeout:.0f} s") from error
+
+    async def wait_settled(self, agent_id: int, *, timeout: float) -> Agent:
+        """Wait until its wish has come true or is given up; `AgentOffline` if that takes longer (seconds)."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    agent = await self._books.agent(agent_id)
+                    if agent.observed_generation == agent.generation:
+                        return agent
+                    await asyncio.sleep(READY_POLL_SECONDS)
+        except TimeoutError as error:
+            raise AgentOffline(f"not settled after {timeout:.0f} s") from error
 
     async def _is_ready(self, agent_id: int) -> bool:
         agent = await self._books.agent(agent_id)

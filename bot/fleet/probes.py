@@ -7,11 +7,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from agent import protocol
 from bot.errors import AgentError, AgentOffline
 from bot.fleet.books import Books
+from bot.fleet.watch import going_on
 from bot.log import line
 from bot.machines.client import AgentClient, Door
 from bot.store.models import SERVING, Agent, Machine, Wanted
@@ -50,8 +52,13 @@ class Probes:
         self._failures: dict[int, int] = {}
         self._felled: deque[float] = deque()
 
-    async def run(self) -> None:
-        """Rounds for ever."""
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Rounds until the end of the block."""
+        async with going_on("probes", self._ask_for_ever()):
+            yield
+
+    async def _ask_for_ever(self) -> None:
         while True:
             begun = self._clock()
             try:

@@ -107,6 +107,10 @@ class Snapshots:
         """Keep those that there are of an agent until then (Unix time), also if it is deleted."""
         await self._shelf.keep_until(agent_id, at)
 
+    async def drop(self, snapshot: Snapshot) -> None:
+        """It is not the newest any more, and goes with the next sweep."""
+        await self._shelf.drop([snapshot])
+
     async def sweep(self) -> None:
         """Remove what nobody needs, and what a crash left. What cannot be removed now is tried again the next time."""
         await self._shelf.give_up(self._clock() - STALE_SECONDS, self._writing)

@@ -26,6 +26,7 @@ PART_BYTES = 8 << 20
 UPLOADS = 2
 """Parts of an upload on their way at the same time."""
 RETRY_SECONDS = 60
+LOOK_SECONDS = 6
 STALE_SECONDS = 3_600.0
 UNFINISHED = re.compile(r".+#\d+")
 """What the library calls a file that it is still writing."""
@@ -153,12 +154,33 @@ class _TakenBack(Exception):
     """An upload is not to be finished."""
 
 
-def open_objects(settings: Settings) -> Objects:
-    """The store of SNAPSHOTS_URL; `BadSettings` if it cannot be used. Nothing is said to it yet."""
+def open_objects(settings: Settings, *, is_patient: bool = True) -> Objects:
+    """The store of SNAPSHOTS_URL; `BadSettings` if it cannot be used. Nothing is said to it yet.
+
+    Not `is_patient`: it is given up in some seconds, for somebody who waits to hear how it is.
+    """
     url = settings.snapshots_url
     if not url.startswith("s3://"):
         folder = Path(unquote(urlsplit(url).path)) if url else settings.data_dir.absolute() / "snapshots"
         return open_folder(folder)
+    seconds = RETRY_SECONDS if is_patient else LOOK_SECONDS
+    try:
+        store = S3Store.from_url(
+            url,
+            config=_credentials(settings),
+            client_options={
+                "allow_http": settings.aws_endpoint_url.startswith("http://"),
+                "connect_timeout": timedelta(seconds=seconds / 4),
+            },
+            retry_config={"max_retries": 5 if is_patient else 2, "retry_timeout": timedelta(seconds=seconds)},
+        )
+    except (BaseError, ValueError) as error:
+        raise BadSettings(f"SNAPSHOTS_URL cannot be used; write s3://bucket/prefix, and set {ENVIRONMENT}") from error
+    return Objects(store)
+
+
+def _credentials(settings: Settings) -> Any:
+    """Those that are set. What is not, the library takes from the environment, or from where it runs."""
     given = {
         "access_key_id": settings.aws_access_key_id.get_secret_value(),
         "secret_access_key": settings.aws_secret_access_key.get_secret_value(),
@@ -166,18 +188,7 @@ def open_objects(settings: Settings) -> Objects:
         "region": settings.aws_region,
         "endpoint": settings.aws_endpoint_url,
     }
-    # What is not said here the library takes from the environment, or from where it runs.
-    config: Any = {f"aws_{name}": value for name, value in given.items() if value}
-    try:
-        store = S3Store.from_url(
-            url.rstrip("/"),
-            config=config,
-            client_options={"allow_http": settings.aws_endpoint_url.startswith("http://"), "connect_timeout": "10s"},
-            retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
-        )
-    except (BaseError, ValueError) as error:
-        raise BadSettings(f"SNAPSHOTS_URL cannot be used; write s3://bucket/prefix, and set {ENVIRONMENT}") from error
-    return Objects(store)
+    return {f"aws_{name}": value for name, value in given.items() if value}
 
 
 def open_folder(folder: Path) -> Objects:

@@ -148,3 +148,16 @@ class Notice(SQLModel, table=True):
     facts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     created_at: float = Field(default_factory=time.time)
     told_at: float | None = None
+
+
+class Import(SQLModel, table=True):
+    """A file that a person wants to be the state of one of their agents: first asked for, then there. One each."""
+
+    user_id: int = Field(sa_column=telegram_id(primary_key=True))
+    asked_at: float = 0
+    """Since when their next file is it; 0: no file is waited for."""
+    file_id: str = ""
+    """Telegram's; empty: there is none."""
+    created: float = 0
+    """What it says of itself: when it was made, and how many messages it holds."""
+    messages: int = 0

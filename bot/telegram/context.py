@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from telegram import CallbackQuery, Chat, Message, Update, User
-from telegram.error import TelegramError
+from telegram.error import BadRequest, TelegramError
 from telegram.ext import Application, CallbackContext, ExtBot
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
+from bot.accounts.imports import Imports
 from bot.accounts.libertai import LibertAI
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
@@ -21,6 +23,7 @@ from bot.chat.offers import Offers
 from bot.chat.turns import Turns
 from bot.fleet.fleet import Fleet
 from bot.telegram.inbox import Inbox
+from bot.telegram.parcels import Parcels
 from bot.telegram.screen import Screen, draw, send
 from bot.telegram.texts import Speech, Texts
 
@@ -47,6 +50,9 @@ class Services:
     """A turn of this chat was accepted."""
     dispatch: Callable[[Update], None]
     """Have an update handled again."""
+    deleted: DeletedAgents
+    imports: Imports
+    parcels: Parcels
     idle_minutes: int = 0
     """After which agents fall asleep whose owners did not say otherwise; 0: never."""
 
@@ -115,6 +121,11 @@ class Context(CallbackContext[ExtBot[Any], None, None, Services]):
     async def send(self, screen: Screen) -> int:
         """In a new message; its id."""
         return await send(self.services.bot, self.chat.id, screen)
+
+    async def drop(self, message_id: int) -> None:
+        """Take a message of ours that is no longer true out of the chat."""
+        with suppress(BadRequest):  # the person deleted it
+            await self.services.bot.delete_message(self.chat.id, message_id)
 
     async def toast(self, text: str | None = None) -> None:
         """Answer the press of a button, so that it stops blinking; a text (200 characters) shows for a moment."""

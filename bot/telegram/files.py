@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from telegram.ext import ExtBot
 
 from agent.protocol import MAX_FILE_BYTES
 from bot.errors import AgentBusy, AgentOffline, AgentRefused, FileLost
-from bot.log import line
 from bot.telegram.limiter import Priority
 from bot.telegram.render import clipped
+from bot.telegram.spool import spool, write
 from bot.telegram.transport import NOT_SENT
 
 log = logging.getLogger(__name__)
@@ -85,9 +84,9 @@ class FileSender:
         """
         if key := why_not(file.size):
             raise FileLost(key)
-        with await _spool(self._folder) as spool:
-            await self._fetch(file, spool)
-            content = _input(Path(spool.name), file.name)
+        with await spool(self._folder) as target:
+            await self._fetch(file, target)
+            content = _input(Path(target.name), file.name)
             options: dict[str, Any] = {
                 "caption": _caption(file.caption),
                 "reply_parameters": reply,
@@ -119,10 +118,10 @@ class FileSender:
                 # Too long, too flat, or no picture at all: it goes as it is.
         return await self._bot.send_document(chat_id, content, **options)
 
-    async def _fetch(self, file: AgentFile, spool: IO[bytes]) -> None:
+    async def _fetch(self, file: AgentFile, target: IO[bytes]) -> None:
         for pause in (*self._pauses, None):
             try:
-                return await _copy(file, spool)
+                return await _copy(file, target)
             except AgentRefused as error:
                 raise FileLost("relay-file-lost") from error
             except (AgentOffline, AgentBusy) as error:
@@ -132,19 +131,19 @@ class FileSender:
         return None
 
 
-async def _copy(file: AgentFile, spool: IO[bytes]) -> None:
-    spool.seek(0)
-    spool.truncate()
+async def _copy(file: AgentFile, target: IO[bytes]) -> None:
+    target.seek(0)
+    target.truncate()
     size = 0
     async with file.open() as pieces:
         async for piece in pieces:
             size += len(piece)
             if size > MAX_FILE_BYTES:
                 raise FileLost("relay-file-too-large")
-            await _write(spool, piece)
+            await write(target, piece)
     if not size:
         raise FileLost("relay-file-empty")
-    await _write(spool, b"")
+    await write(target, b"")
 
 
 def emptied(folder: Path) -> Path:
@@ -152,28 +151,6 @@ def emptied(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-async def _spool(folder: Path | None) -> IO[bytes]:
-    """A file that goes when it is closed."""
-    try:
-        return cast("IO[bytes]", await asyncio.to_thread(tempfile.NamedTemporaryFile, "w+b", dir=folder))
-    except OSError as error:
-        raise _no_room(error) from error
-
-
-def _no_room(error: OSError) -> FileLost:
-    log.error(line("no room for a file on its way", why=error.strerror))
-    return FileLost("relay-file-lost")
-
-
-async def _write(spool: IO[bytes], piece: bytes) -> None:
-    """And have it on disk: it is read there."""
-    try:
-        await asyncio.to_thread(spool.write, piece)
-        spool.flush()
-    except OSError as error:
-        raise _no_room(error) from error
 
 
 def _input(path: Path, name: str) -> InputFile:

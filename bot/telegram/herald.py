@@ -130,15 +130,14 @@ class Herald:
 
 def worded(notice: Notice, say: Speech, agent: Agent | None) -> Chunk:
     """A notice in a person's words. Its time is shown by their own clock, or in UTC where a client cannot do that."""
-    facts = notice.facts | ({"name": agent.name} if agent else {})
-    at = facts.pop("at", None)
-    if at is None:
-        return Chunk(say.plain(notice.text, **facts), [])
-    moment, told = dt.datetime.fromtimestamp(at, dt.UTC), dt.datetime.fromtimestamp(notice.created_at, dt.UTC)
-    is_today = moment.date() == told.date()
+    facts = {"at": notice.created_at} | notice.facts | ({"name": agent.name} if agent else {})
+    moment = dt.datetime.fromtimestamp(facts.pop("at"), dt.UTC)
+    is_today = moment.date() == dt.datetime.fromtimestamp(notice.created_at, dt.UTC).date()
     shown = say.plain("notice-time" if is_today else "notice-day", time=f"{moment:%H:%M}", day=f"{moment:%Y-%m-%d}")
     text = say.plain(notice.text, **facts, at=shown)
     begin = text.find(shown)
+    if begin < 0:
+        return Chunk(text, [])
     entity = MessageEntity(
         MessageEntityType.DATE_TIME,
         offset=utf16_length(text[:begin]),
@@ -146,7 +145,7 @@ def worded(notice: Notice, say: Speech, agent: Agent | None) -> Chunk:
         unix_time=moment,
         date_time_format="t" if is_today else "dt",
     )
-    return Chunk(text, [entity] if begin >= 0 else [])
+    return Chunk(text, [entity])
 
 
 def _keyboard(notice: Notice, say: Speech, agent: Agent | None) -> InlineKeyboardMarkup | None:

@@ -42,6 +42,12 @@ class Verb(StrEnum):
     EDIT_JOB = "job"
     EDIT_MODEL = "brain"
     SWITCH = "switch"
+    BIN = "bin"
+    UNDELETE = "undelete"
+    EXPORT = "export"
+    IMPORT = "import"
+    IMPORT_NOW = "import!"
+    IMPORT_CANCEL = "import-"
     IDLE = "idle"
     IDLE_SET = "idle!"
 

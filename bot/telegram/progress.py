@@ -41,9 +41,14 @@ def progress(agent: Agent, say: Speech, facts: Facts) -> Screen:
         case Phase.DELETING:
             return Screen(say("deleting", name=agent.name))
         case Phase.GONE:
-            return Screen(say("gone", name=agent.name, time=_clock(facts.stopped_at or facts.now)))
+            return Screen(say("gone", name=agent.name, time=_clock(facts.stopped_at or facts.now), kept=kept(agent)))
         case _:
             return _deploying(agent, say, facts)
+
+
+def kept(agent: Agent) -> str:
+    """Whether there is anything to keep of it when it is deleted: a new agent knows nothing yet."""
+    return "no" if agent.ready_at is None else "yes"
 
 
 def link(agent: Agent, username: str) -> str:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from agent.archive import MANIFEST
+from agent.listing import fingerprint
 from agent.protocol import Done, Manifest, Role
 from tests.agent.conftest import answer
 from tests.fakes.libertai_sim import Script, ToolCall
@@ -53,7 +54,7 @@ async def take(client):
 
 
 async def put(client, archive):
-    return await client.http.put("/snapshot", content=archive)
+    return await client.http.put("/snapshot", content=archive, timeout=60)
 
 
 def manifest_of(archive):
@@ -156,14 +157,27 @@ async def test_a_sealed_agents_snapshot_is_what_sealing_said(agents, workspace):
     fill(workspace)
     client = await agents()
     await client.ask()
-    sealed = (await client.http.post("/seal", json={"epoch": 1})).json()
-    for _ in range(2):
-        assert manifest_of(await take(client)).model_dump(mode="json") == sealed
+    sealed = Manifest.model_validate((await client.http.post("/seal", json={"epoch": 1})).json())
+    first, again = manifest_of(await take(client)), manifest_of(await take(client))
+    assert first == again
+    assert first.model_copy(update={"parts": (), "mark": ""}) == sealed
+    assert (bool(first.mark), len(sealed.fingerprint)) == (True, 64)
 
 
 async def test_an_empty_agent_travels_too(client, standby, tmp_path):
     assert (await put(standby, await take(client))).status_code == 200
     assert not any((tmp_path / "other" / "workspace").iterdir())
+
+
+async def test_a_snapshot_of_the_first_agents_is_restored(agents, standby, workspace, tmp_path):
+    fill(workspace)
+    client = await agents()
+    await client.ask(turn_id="t1")
+    restored = await put(standby, as_the_first_agents_made_it(await take(client)))
+    assert restored.status_code == 200, restored.text
+    assert seen(tmp_path / "other" / "workspace") == seen(workspace)
+    await standby.http.post("/activate", json={"epoch": 1})
+    assert isinstance((await standby.events(turn_id="t1"))[-1], Done)
 
 
 async def test_what_was_there_is_replaced_whole(agents, standby, workspace, tmp_path):
@@ -195,7 +209,7 @@ async def test_sockets_and_pipes_are_left_out(agents, workspace):
     (workspace / "file").write_text("x")
     client = await agents()
     with tarfile.open(fileobj=io.BytesIO(await take(client))) as archive:
-        assert archive.getnames() == ["agent.db", "workspace/file", MANIFEST]
+        assert archive.getnames() == ["agent.db", "workspace/file", "workspace.list", MANIFEST]
 
 
 async def test_links_are_not_followed(agents, workspace, tmp_path):
@@ -261,11 +275,32 @@ def with_member(archive, member, data=b""):
     first, last = members(archive)
     begin = first.offset_data + first.size + -first.size % 512
     member.size = len(data)
-    body = archive[begin : last.offset] + member.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
-    manifest = manifest_of(archive).model_dump(mode="json")
+    body = without_list(archive[begin : last.offset]) + member.tobuf(tarfile.PAX_FORMAT) + data
+    body += bytes(-len(data) % 512)
+    manifest = manifest_of(archive).model_dump(mode="json") | {"fingerprint": ""}
     parts = [part for part in manifest["parts"] if part["name"] != "workspace"]
     told = {"name": "workspace", "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
     return archive[:begin] + body + with_manifest(manifest | {"parts": [*parts, told]})
+
+
+def without_list(workspace):
+    """As the first agents made them."""
+    listed = int(workspace[-20:]) + 512 if workspace.endswith(b"\n") else 0
+    return workspace[: len(workspace) - listed]
+
+
+def as_the_first_agents_made_it(archive, **changes):
+    """Without a list, and without what the manifest has gained since."""
+    first, last = members(archive)
+    begin = first.offset_data + first.size + -first.size % 512
+    body = without_list(archive[begin : last.offset])
+    manifest = manifest_of(archive).model_dump(mode="json", exclude={"readable_from", "fingerprint", "mark", "base"})
+    part = {"name": "workspace", "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    return (
+        archive[:begin]
+        + body
+        + with_manifest(manifest | changes | {"parts": [manifest["parts"][0], *([part] if body else [])]})
+    )
 
 
 def members(archive):
@@ -304,6 +339,8 @@ BAD = {
     "newer schema": lambda whole: other_manifest(whole, schema_version=2, readable_from=2),
     "wrong counts": lambda whole: other_manifest(whole, counts={"turn": 0}),
     "wrong last turn": lambda whole: other_manifest(whole, last_turn="t9"),
+    "other files than the list tells": lambda whole: other_manifest(whole, fingerprint="0" * 64),
+    "a base without a list": lambda whole: as_the_first_agents_made_it(whole, base="x"),
     "no parts": lambda whole: other_manifest(whole, parts=[]),
     "path out": lambda whole: with_member(whole, member("workspace/../../evil"), b"x"),
     "absolute path": lambda whole: with_member(whole, member("/etc/evil"), b"x"),
@@ -348,8 +385,12 @@ async def test_a_damaged_database_inside_a_well_made_archive_is_refused(agents, 
     first, _ = members(bytes(archive))
     archive[first.offset_data + 4096 : first.offset_data + 8192] = os.urandom(4096)
     data = bytes(archive[first.offset_data : first.offset_data + first.size])
+    told = manifest_of(bytes(archive))
     parts = [{"name": "agent.db", "size": first.size, "sha256": hashlib.sha256(data).hexdigest()}]
-    refused = await put(standby, other_manifest(bytes(archive), parts=parts))
+    parts.append(told.parts[1].model_dump())
+    listed = hashlib.sha256(b"").hexdigest()  # an empty workspace
+    told_now = {"parts": parts, "fingerprint": fingerprint(parts[0]["sha256"], listed)}
+    refused = await put(standby, other_manifest(bytes(archive), **told_now))
     assert refused.status_code == 422
     assert "its database" in refused.json()["text"]
 

@@ -10,7 +10,7 @@ from telegram.ext import Application, CallbackQueryHandler, CommandHandler, Mess
 from bot.accounts.users import Person
 from bot.errors import Refused
 from bot.store.models import Agent, Draft
-from bot.telegram.commands import account, agents, choices, create, edit, idle, start, talk
+from bot.telegram.commands import account, agents, choices, create, deleted, edit, idle, parcels, start, talk
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed, Verb, parse
 
@@ -25,6 +25,8 @@ COMMANDS: dict[str, Handler] = {
     "cancel": create.cancel,
     "list": agents.list_,
     "delete": agents.delete,
+    "export": parcels.export,
+    "import": parcels.import_,
     "login": account.login,
     "logout": account.logout,
     "account": account.account,
@@ -37,10 +39,12 @@ PLACES: dict[Verb, Handler] = {
     Verb.LEAVE: start.leave,
     Verb.CREATE: create.create,
     Verb.LIST: agents.show_list,
+    Verb.BIN: deleted.show,
     Verb.ACCOUNT: account.show_account,
     Verb.LOGIN: account.ask_key,
     Verb.LOGOUT: account.logout,
     Verb.CANCEL: create.cancel_pressed,
+    Verb.IMPORT_CANCEL: parcels.cancel,
 }
 OF_AGENTS: dict[Verb, Callable[[Context, Agent], Awaitable[None]]] = {
     Verb.CARD: agents.show_card,
@@ -52,6 +56,9 @@ OF_AGENTS: dict[Verb, Callable[[Context, Agent], Awaitable[None]]] = {
     Verb.EDIT_JOB: edit.ask_job,
     Verb.EDIT_MODEL: edit.ask_model,
     Verb.IDLE: idle.ask,
+    Verb.EXPORT: parcels.send,
+    Verb.IMPORT: parcels.ask,
+    Verb.IMPORT_NOW: parcels.now,
 }
 OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
     Verb.SUGGEST: create.suggest,
@@ -61,6 +68,7 @@ OF_DRAFTS: dict[Verb, Callable[[Context, Draft, Pressed], Awaitable[None]]] = {
 }
 OF_MESSAGES: dict[Verb, Callable[[Context, Pressed], Awaitable[None]]] = {
     Verb.PAGE: agents.turn_page,
+    Verb.UNDELETE: deleted.bring_back,
     Verb.STOP: talk.stop_pressed,
     Verb.RETRY: talk.retry_pressed,
     Verb.AGAIN: talk.again_pressed,
@@ -80,7 +88,7 @@ def register(application: Application[Any, Context, Any, Any, Any, Any]) -> None
     private = filters.ChatType.PRIVATE
     for name, handler in COMMANDS.items():
         allowed = private if name != "login" else filters.ALL
-        told = _told(_over(handler))
+        told = _told(handler if handler is create.cancel else _over(handler))
         application.add_handler(CommandHandler(name, told, filters=allowed & filters.UpdateType.MESSAGE))
     application.add_handler(CallbackQueryHandler(_told(press)))
     application.add_handler(MessageHandler(private & filters.COMMAND, _told(start.help_)))
@@ -95,7 +103,7 @@ async def press(context: Context) -> None:
     if pressed is None or pressed.verb is not Verb.CHOOSE:
         await context.toast()
     if pressed is not None and pressed.verb not in KEEPING:
-        await context.services.edits.close(context.user.id)
+        await _change_the_subject(context)
     if pressed is None or not await _do(context, pressed):
         await context.tell("menu-old")
         await context.send(start.home(context.say))
@@ -134,14 +142,19 @@ async def _do(context: Context, pressed: Pressed) -> bool:
 
 
 def _over(handler: Handler) -> Handler:
-    """After a command, the next message answers no question about an agent any more."""
+    """After a command, the next message or file answers no question about an agent any more."""
 
     @wraps(handler)
     async def handle(context: Context) -> None:
-        await context.services.edits.close(context.user.id)
+        await _change_the_subject(context)
         await handler(context)
 
     return handle
+
+
+async def _change_the_subject(context: Context) -> None:
+    await context.services.edits.close(context.user.id)
+    await context.services.imports.close(context.user.id)
 
 
 def _told(handler: Handler) -> Callable[[Update, Context], Coroutine[Any, Any, None]]:

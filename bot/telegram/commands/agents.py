@@ -11,7 +11,7 @@ from bot.telegram import idle, wizard
 from bot.telegram.commands.start import enter
 from bot.telegram.context import Context
 from bot.telegram.keyboards import DANGER, SUCCESS, Pressed, Verb, button, rows
-from bot.telegram.progress import link, link_buttons
+from bot.telegram.progress import kept, link, link_buttons
 from bot.telegram.screen import Screen
 
 PAGE_AGENTS = 8
@@ -46,6 +46,8 @@ async def overview(context: Context, page: int = 0) -> Screen:
     """Their agents, a button each; `page` counts from 0, and the last one stands for what is behind it."""
     say, agents = context.say, await context.services.agents.owned(context.user.id)
     make = [button(say.plain("create"), Verb.CREATE, style=SUCCESS)]
+    if deleted := await context.services.deleted.of(context.user.id):
+        make.append(button(say.plain("bin", count=len(deleted)), Verb.BIN))
     if not agents:
         return Screen(say("list-empty"), rows(make))
     pages = -(-len(agents) // PAGE_AGENTS)
@@ -121,9 +123,10 @@ def sure(context: Context, agent: Agent) -> Screen:
         [
             button(say.plain("delete-for-good"), Verb.DELETE_NOW, number, style=DANGER),
             button(say.plain("keep-it"), Verb.CARD, number),
-        ]
+        ],
+        [button(say.plain("export-first"), Verb.EXPORT, number)],
     )
-    return Screen(say("confirm-delete", name=agent.name), keyboard)
+    return Screen(say("confirm-delete", name=agent.name, kept=kept(agent)), keyboard)
 
 
 async def delete_now(context: Context, agent: Agent) -> None:
@@ -179,7 +182,7 @@ def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:
             button(say.plain("card-job"), Verb.EDIT_JOB, number),
             button(say.plain("card-model"), Verb.EDIT_MODEL, number),
         ],
-        [button(say.plain("card-idle"), Verb.IDLE, number)],
+        [button(say.plain("card-idle"), Verb.IDLE, number), button(say.plain("card-export"), Verb.EXPORT, number)],
         [button(say.plain("delete"), Verb.DELETE, number, style=DANGER), button(say.plain("back"), Verb.LIST)],
     )
 

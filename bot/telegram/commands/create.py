@@ -36,8 +36,13 @@ async def create(context: Context) -> None:
 
 
 async def cancel(context: Context) -> None:
-    """/cancel: throw the draft away, and stop waiting for a key."""
+    """/cancel: throw the draft away, and stop waiting for a key or a file."""
     chats = context.services.chats
+    await context.services.edits.close(context.user.id)
+    if await context.services.imports.is_wanted(context.user.id):
+        await context.services.imports.drop(context.user.id)
+        await context.tell("import-cancelled")
+        return
     was_key_wanted = await chats.is_key_wanted(context.chat.id)
     await chats.want_key(context.chat.id, wanted=False)
     draft = await context.services.drafts.get(context.user.id)

@@ -1,8 +1,9 @@
 """Plain messages to an agent, /new and /stop, and the buttons under an answer."""
 
 from contextlib import suppress
+from typing import cast
 
-from telegram import ReactionTypeEmoji
+from telegram import Document, ReactionTypeEmoji
 from telegram.error import BadRequest, TelegramError
 
 from agent.protocol import MAX_MESSAGE_CHARS
@@ -11,7 +12,7 @@ from bot.chat.turns import Ask
 from bot.errors import AgentError
 from bot.store.models import Agent, Phase
 from bot.telegram import media
-from bot.telegram.commands import account, choices, create, edit
+from bot.telegram.commands import account, choices, create, edit, parcels
 from bot.telegram.commands.start import home_keyboard
 from bot.telegram.context import Context
 from bot.telegram.keyboards import Pressed
@@ -29,6 +30,9 @@ async def message(context: Context) -> None:
     changing = await context.services.edits.get(context.user.id)
     if changing is not None and await edit.is_answer(context, changing):
         await edit.answer(context, changing)
+        return
+    if await parcels.is_answer(context):
+        await parcels.take(context, cast("Document", context.message.document))
         return
     draft = await context.services.drafts.get(context.user.id)
     if draft is not None and draft.is_active:

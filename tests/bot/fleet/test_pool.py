@@ -92,7 +92,7 @@ class World:
 
     def start(self, *, size):
         """As after a restart."""
-        books = Around(self.rows, self.fate)
+        books: Any = Around(self.rows, self.fate)
         self.pool = Pool(books, self.provider, self.engine, self.ports(), size=size, clock=self.clock)
         return self.pool
 
@@ -546,7 +546,7 @@ async def until_ready(world, number):
 
 async def test_a_database_that_fails_once_does_not_end_the_watcher(world, monkeypatch, caplog):
     monkeypatch.setattr("bot.fleet.pool.LOOK_SECONDS", 0.01)
-    books = Around(world.rows, faults={"machines": [MachineError("locked")]})
+    books: Any = Around(world.rows, faults={"machines": [MachineError("locked")]})
     pool = Pool(books, world.provider, world.engine, world.ports(), size=1, clock=world.clock)
 
     async with asyncio.timeout(20), pool.watched():

@@ -153,6 +153,29 @@ async def test_two_hundred_agents_of_which_three_fail_come_through_kills_pauses_
     assert fleet.most_at_once <= 11  # the surge, and the one that falls asleep
 
 
+async def test_two_who_look_at_once_do_no_more_than_one(fleet):
+    await fleet.make(20)
+    await fleet.start(surge=3)
+
+    for _ in range(100):
+        opened = await asyncio.gather(fleet.look(), fleet.look())
+        if not any(opened):
+            break
+        await fleet.converge()
+        fleet.clock.now += 60
+
+    status = await fleet.status()
+    assert (status.state, status.done) == (RolloutState.DONE, 20)
+    assert fleet.most_at_once == 3
+    assert {agent.generation for agent in await fleet.agents()} == {2}
+    assert [row.what for row in await fleet.auditor.newest()] == [
+        "rollout done and closed",
+        "rollout rolling",
+        "rollout soaking",
+        "rollout start",
+    ]
+
+
 async def test_who_sleeps_is_not_woken_and_wakes_with_the_release(fleet):
     await fleet.make(3)
     [sleeper] = await fleet.make(1, wanted=Wanted.ASLEEP, phase=Phase.ASLEEP)

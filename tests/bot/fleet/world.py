@@ -1,9 +1,6 @@
 """A fleet for tests: real machines (folders with real agent processes), real snapshots, a real durable engine."""
 
 import asyncio
-import io
-import json
-import tarfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +23,17 @@ from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
 from bot.fleet.moves import Moves
 from bot.fleet.orphans import Orphans
+from bot.fleet.shelf import Shelf
+from bot.fleet.snapshots import Snapshots
 from bot.fleet.specs import Inference, Specs
 from bot.fleet.transfer import Transfer
 from bot.machines.client import AgentClient, Door
 from bot.machines.local import LocalProvider
 from bot.machines.process import ProcessEngine
+from bot.store.keepsakes import Keepsakes
 from bot.store.models import Draft, Machine, Phase
-from bot.store.records import Reason, Snapshot
+from bot.store.objects import open_folder
+from bot.store.records import Reason
 
 OLGA = 7_000_000_001
 CARD = Card(OLGA, 1)
@@ -71,42 +72,6 @@ class Shown:
         self.phases.append((await self.books.agent(agent_id)).phase)
 
 
-class Shelf:
-    """Snapshots in memory."""
-
-    def __init__(self, clock):
-        self.clock = clock
-        self.rows = []
-        self.archives = {}
-
-    async def save(self, agent_id, reason, pieces, *, keep_until=None):
-        archive = b"".join([piece async for piece in pieces])
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            manifest = tar.extractfile("manifest.json").read().decode()
-        row = Snapshot(agent_id=agent_id, reason=reason, manifest=manifest, keep_until=keep_until)
-        row.created_at, row.last_turn = self.clock(), json.loads(manifest)["last_turn"]
-        self.archives[row.id] = archive
-        self.rows.append(row)
-        return row
-
-    async def read(self, snapshot):
-        yield self.archives[snapshot.id]
-
-    async def verify(self, snapshot):
-        return Manifest.model_validate_json(snapshot.manifest)
-
-    async def of(self, agent_id):
-        return [row for row in self.rows if row.agent_id == agent_id]
-
-    async def newest(self, agent_id):
-        return next((row for row in reversed(self.rows) if row.agent_id == agent_id), None)
-
-    async def keep_until(self, agent_id, at):
-        for row in self.rows:
-            if row.agent_id == agent_id:
-                row.keep_until = at
-
-
 @dataclass
 class Told:
     """A teller that remembers."""
@@ -123,7 +88,8 @@ class World:
         self.clock = clock
         self.inference_url = inference_url
         self.told = Told()
-        self.snapshots = Shelf(clock)
+        shelf = Shelf(database, Keepsakes(database, vault), clock=clock)
+        self.snapshots = Snapshots(shelf, open_folder(folder / "snapshots"), clock=clock)
         self.users = Users(database, vault)
         self.agents = Agents(database, vault, release="r1", limit=9)
         self.chats = Chats(database)

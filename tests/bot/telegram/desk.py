@@ -1,7 +1,8 @@
 """A desk in front of the handlers: PTB's application, real rows, the Bot API double; no loops."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,8 +13,10 @@ from telegram.ext import Application, ContextTypes, ExtBot
 from agent.protocol import Spending, Spendings
 from bot.accounts.agents import Agents, Card
 from bot.accounts.chats import Chats
+from bot.accounts.deleted import DeletedAgents
 from bot.accounts.drafts import Drafts
 from bot.accounts.edits import Edits
+from bot.accounts.imports import Imports
 from bot.accounts.libertai import AccountUsage, KeyCheck, KeyState, LibertAI, Model
 from bot.accounts.limits import Limits
 from bot.accounts.tools import ToolPolicy
@@ -29,7 +32,10 @@ from bot.store.models import Agent, Draft, Phase
 from bot.store.vault import Vault
 from bot.telegram.commands import register
 from bot.telegram.context import Context, Services
+from bot.telegram.files import FileSender, emptied
 from bot.telegram.inbox import Inbox
+from bot.telegram.limiter import Limiter
+from bot.telegram.parcels import Parcels
 from bot.telegram.source import TelegramFiles
 from bot.telegram.texts import load_texts
 from bot.telegram.transport import AiohttpRequest
@@ -108,6 +114,28 @@ class LocalRoute:
 
 
 @dataclass
+class LocalStates:
+    """Whole agents in memory; `error` is what happens instead."""
+
+    kept: dict[int, bytes] = field(default_factory=dict)
+    put: list[tuple[int, bytes]] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def archive(self, agent_id: int) -> AsyncGenerator[bytes]:
+        if self.error:
+            raise self.error
+        whole = self.kept[agent_id]
+        for start in range(0, len(whole), 1 << 20):
+            yield whole[start : start + (1 << 20)]
+
+    async def restore(self, agent_id: int, pieces: AsyncIterator[bytes]) -> None:
+        whole = b"".join([piece async for piece in pieces])
+        if self.error:
+            raise self.error
+        self.put.append((agent_id, whole))
+
+
+@dataclass
 class Desk:
     """The front end without its loops: a test says when updates are fetched and handled, and how often."""
 
@@ -118,6 +146,9 @@ class Desk:
     fleet: QuietFleet
     libertai: LocalLibertAI
     route: LocalRoute
+    states: LocalStates
+    folder: Path
+    """Where files on their way are."""
     woken: list[int]
     errors: list[Exception | None]
     offset: int | None = None
@@ -160,11 +191,12 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
+async def desk(database: Database, vault: Vault, tmp_path: Path) -> AsyncIterator[Desk]:
     users, chats, woken = Users(database, vault), Chats(database), list[int]()
     agents = Agents(database, vault, release="v1", limit=2)
     limits = Limits(database, daily_messages=5)
     fleet, libertai, route, errors = QuietFleet(), LocalLibertAI(), LocalRoute(), list[Exception | None]()
+    states, folder = LocalStates(), emptied(tmp_path / "sending")
     async with TelegramDouble() as telegram:
         bot: ExtBot[Any] = ExtBot(
             telegram.token,
@@ -172,6 +204,10 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             base_file_url=f"{telegram.url}/file/bot",
             request=AiohttpRequest(),
             get_updates_request=AiohttpRequest(),
+        )
+        # Files go out by a bot with a limiter; the other one makes tests wait for nothing.
+        files: ExtBot[Any] = ExtBot(
+            telegram.token, base_url=f"{telegram.url}/bot", request=AiohttpRequest(), rate_limiter=Limiter()
         )
         types: ContextTypes[Any, Any, Any, Any] = ContextTypes(context=Context)
         application = Application.builder().bot(bot).updater(None).context_types(types).build()
@@ -199,6 +235,9 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
             inbox=Inbox(database, vault, chats, bot),
             wake=woken.append,
             dispatch=lambda update: None,
+            deleted=DeletedAgents(database, agents),
+            imports=Imports(database),
+            parcels=Parcels(states, FileSender(files, folder=folder, pauses=()), TelegramFiles(bot), folder=folder),
             idle_minutes=3 * 1_440,
         )
         application.bot_data = services
@@ -208,8 +247,8 @@ async def desk(database: Database, vault: Vault) -> AsyncIterator[Desk]:
 
         application.add_error_handler(remember)
         register(application)
-        async with application:
-            yield Desk(telegram, bot, application, services, fleet, libertai, route, woken, errors)
+        async with application, files:
+            yield Desk(telegram, bot, application, services, fleet, libertai, route, states, folder, woken, errors)
 
 
 @pytest.fixture

@@ -501,7 +501,7 @@ async def test_the_list_shows_how_each_agent_is_and_leads_to_its_card(desk: Desk
     assert [[button.text for button in line] for line in card.buttons] == [
         ["⟳ Try again"],
         edits,
-        ["💤 Sleep"],
+        ["💤 Sleep", "⬇ Export"],
         ["🗑 Delete", "◀ Back"],
     ]
 

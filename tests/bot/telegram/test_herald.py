@@ -30,8 +30,9 @@ NOON = 1_800_014_400.0
 """12:00 UTC on 15 January 2027."""
 DEADLINE_SECONDS = 10
 FACTS: dict[str, Any] = {
-    "name": "Ada", "minutes": 12, "at": NOON, "cap": "agent", "cause": "its node fell silent", "code": "7F3A",
-    "release": "baal/agent:2", "error": "no health report", "hours": 70, "credits": 812, "count": 5, "why": "no node",
+    "name": "Ada", "minutes": 12, "at": NOON, "cap": "agent", "agent": 7,
+    "machine": "m-1", "rollout": 12, "reason": "Canaries failed.",
+    "release": "baal/agent:2", "hours": 70, "credits": 812, "count": 5, "why": "no node",
 }  # fmt: skip
 """All that any of them tells."""
 
@@ -186,6 +187,13 @@ def test_a_moment_of_today_has_no_date() -> None:
     notice = Notice(id="1", user_id=1, text="notice-restored", facts={"name": "Ada", "at": NOON}, created_at=NOON + 60)
 
     assert worded(notice, SAY, None).text == "Your agent Ada is back as it was at 12:00 UTC."
+
+
+def test_a_loss_is_told_up_to_the_moment_of_the_notice_where_no_other_is_known() -> None:
+    facts = {"name": "Ada", "minutes": 4}
+    notice = Notice(id="1", user_id=1, text="notice-healed-lost", facts=facts, created_at=NOON)
+
+    assert "in the 4 minutes before 12:00 UTC may be missing" in worded(notice, SAY, None).text
 
 
 @pytest.mark.parametrize("key", sorted(key for key in keys(files(texts) / "en") if key.startswith("notice-")))

@@ -32,7 +32,10 @@ error-not-started = The agent did not start
 error-not-proved = The agent did not pass its health check
 error-failed = The deployment did not finish
 deleting = 🗑 <b>Deleting { $name }…</b>
-gone = 🗑 <b>{ $name } is deleted.</b> Its machine was stopped at { $time } UTC, billing ended.
+gone = 🗑 <b>{ $name } is deleted.</b> Its machine was stopped at { $time } UTC, billing ended.{ $kept ->
+        [yes] { " " }For 7 days you can bring it back: /list
+       *[no] { "" }
+    }
 
 chat = 💬 Chat
 copy-link = 📋 Copy link
@@ -79,7 +82,10 @@ card-usage =
        *[other] { $tokens } tokens
     }
 confirm-delete =
-    <b>Delete { $name }?</b> Its machine, files and memory are erased; the link stops working. There is no undo.
+    <b>Delete { $name }?</b> Its machine is erased and given back; the link stops working. { $kept ->
+        [yes] What it knows is kept for 7 days: until then you can bring it back (/list). Then there is no undo.
+       *[no] There is no undo.
+    }
 delete-which = Which one? Press it here, or write <code>/delete</code> and the end of its link.
 agent-limit =
     { $limit ->
@@ -101,6 +107,8 @@ edit-done-later = ✅ Saved. { $name } hears of it as soon as it is reachable.
 edit-done-asleep = ✅ Saved. It counts from when { $name } wakes.
 
 card-idle = 💤 Sleep
+card-export = ⬇ Export
+export-first = ⬇ Export first
 idle-ask =
     <b>When may { $name } fall asleep?</b> Asleep it costs nothing, and keeps its memory and files. It wakes when somebody writes to it, or when it has something to do; that takes about a minute.
     Now: { $now }
@@ -127,3 +135,10 @@ idle-minutes =
        *[other] { $count } minutes
     }
 idle-chosen = ✓ { $words }
+
+bin = 🗑 Deleted ({ $count })
+bin-list =
+    <b>Deleted agents</b>
+    What they know is kept for 7 days after they were deleted. A press brings one back, with its link.
+bin-item = ♻ { $name } · until { $day }
+bin-empty = There is no deleted agent left that could be brought back.

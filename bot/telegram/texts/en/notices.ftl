@@ -1,4 +1,5 @@
-### What people are told unasked, once. Of each text: its facts. $name may be told as agent_id; $at is a Unix time.
+### What people are told unasked, once. Of each text: its facts. $name may be told as agent_id. $at is a Unix time, and
+### where it is not told the moment of the notice.
 
 notice-time = { $time } UTC
 notice-day = { $day }, { $time } UTC
@@ -7,15 +8,15 @@ notice-day = { $day }, { $time } UTC
 
 # name
 notice-healed = Your agent { $name } was moved to a new machine: its old one failed. Nothing was lost.
-# name, minutes, at: when the old machine failed
+# name, minutes, at
 notice-healed-lost =
     Your agent { $name } was moved to a new machine: its old one failed. What was said in the { $minutes ->
         [one] minute
        *[other] { $minutes } minutes
     } before { $at } may be missing; everything older is there.
 # name
-notice-heal-failed = Your agent { $name } stopped working, and it could not be brought back yet. What it knows is kept. Messages to it are kept too; its card has ⟳ Try again.
-# name, at: the moment it was put back to
+notice-heal-failed = Your agent { $name } stopped working, and it could not be brought back yet. What it knows is kept. Messages to it are kept too. Its card in /list has ⟳ Try again.
+# name, at: of the snapshot
 notice-restored = Your agent { $name } is back as it was at { $at }.
 # name, cap: agent, owner or total
 notice-cap = { $cap ->
@@ -28,16 +29,12 @@ notice-no-credits = Your agent { $name } was put to sleep: this bot's credits ar
 
 ## To the operator.
 
-# name, agent_id, cause, minutes: 0 if nothing was lost
-notice-operator-healed = Agent { $name } was moved to a new machine: { $cause }. { $minutes ->
-        [0] Nothing was lost.
-        [one] At most the last minute was lost.
-       *[other] At most the last { $minutes } minutes were lost.
-    }
-# name, code: the four characters in the log
-notice-operator-heal-failed = Agent { $name } could not be brought back: all attempts failed. Code { $code } in the log.
-# name, release, error
-notice-operator-update-failed = Agent { $name } could not be updated to { $release }: { $error }. It goes on with what it had.
+# name, agent, machine: the new one
+notice-operator-healed = Agent { $name } ({ $agent }) was moved to a new machine, { $machine }: its old one failed.
+# name, agent, release, why
+notice-operator-heal-failed = Agent { $name } ({ $agent }) could not be brought back ({ $why }). What it knows is kept.
+# name, agent, release, why
+notice-operator-update-failed = Agent { $name } ({ $agent }) could not be updated to { $release } ({ $why }). It goes on with what it had.
 # hours, credits
 notice-operator-runway = The credits last for { $hours ->
         [one] { $hours } hour
@@ -47,8 +44,18 @@ notice-operator-runway = The credits last for { $hours ->
 notice-operator-healing-stopped = { $count ->
         [one] { $count } agent stopped
        *[other] { $count } agents stopped
-    } answering within ten minutes. That looks like the network and not like machines, so none is replaced until you have looked.
+    } answering within ten minutes. That looks like the network and not like machines, so none is replaced for now. Have a look.
 # why
-notice-operator-pool = The pool makes no more warm machines: { $why }. Agents are still deployed, only slower.
-# cap: total, or what it is about
-notice-operator-cap = The spend cap ({ $cap }) is reached. What is over it was put to sleep; nothing new is rented under it.
+notice-operator-pool = There are no warm machines: { $why }. Agents are still deployed, only slower.
+# cap: words for which one
+notice-operator-cap = The spend cap ({ $cap }) is reached. What is over it was put to sleep, and nothing new is rented under it.
+
+# rollout: its number, release, reason: may be empty
+notice-operator-rollout-done = Rollout { $rollout } is done: agents run { $release }.
+notice-operator-rollout-paused =
+    Rollout { $rollout } to { $release } has paused.
+    { $reason }
+    baal rollout resume goes on, baal rollout undo goes back.
+notice-operator-rollout-aborted =
+    Rollout { $rollout } to { $release } was aborted.
+    { $reason }

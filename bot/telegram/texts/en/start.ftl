@@ -15,6 +15,8 @@ help =
     /create: make an agent
     /list: your agents
     /delete: delete one
+    /export: all that one knows, as a file
+    /import: put such a file back
 
     <b>Talking</b>
     /new: start the conversation over
