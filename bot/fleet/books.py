@@ -9,7 +9,7 @@ from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.fleet.durable import Attempt
-from bot.fleet.machine_rows import MachineRows
+from bot.fleet.machine_rows import LEASE_SECONDS, MachineRows
 from bot.store.database import Database
 from bot.store.models import (
     SERVING,
@@ -24,9 +24,9 @@ from bot.store.models import (
 )
 from bot.store.records import Snapshot
 
-LEASE_SECONDS = 120
 MAX_ATTEMPTS = 3
 BACKOFF_SECONDS = 5.0
+MOST_DOUBLINGS = 6
 UNHEARD = -1
 """No version of a configuration."""
 LONGEST_TURN_SECONDS = 900.0
@@ -50,10 +50,12 @@ class Books(MachineRows):
 
     async def due(self) -> list[Agent]:
         """Agents that are not as wanted, and may be worked on now."""
+        now = self._clock()
         async with self._database.session() as session:
             query = select(Agent).where(
                 col(Agent.observed_generation) != col(Agent.generation),
-                col(Agent.next_at) <= self._clock(),
+                # What is put off for longer than anything is was put off when the clock was ahead.
+                or_(col(Agent.next_at) <= now, col(Agent.next_at) > now + BACKOFF_SECONDS * 2**MOST_DOUBLINGS),
             )
             return list(await session.exec(query))
 
@@ -94,7 +96,7 @@ class Books(MachineRows):
         now = self._clock()
         return await self._change(
             attempt,
-            or_(col(Agent.lease_owner).is_(None), col(Agent.lease_owner) == attempt.id, col(Agent.lease_until) < now),
+            or_(col(Agent.lease_owner) == attempt.id, self._is_free()),
             lease_owner=attempt.id,
             lease_until=now + LEASE_SECONDS,
         )
@@ -172,7 +174,7 @@ class Books(MachineRows):
         if is_last:
             later = {"phase": Phase.FAILED, "observed_generation": attempt.generation} | instead
         else:
-            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, 6)
+            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, MOST_DOUBLINGS)
             later = {"attempt": attempt.number + 1, "next_at": self._clock() + delay}
         return await self._change(attempt, error=error, error_code=code, **later) and is_last
 

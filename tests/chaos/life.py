@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from bot.chat import route, run
-from bot.fleet import books, converge, deploy, fleet, lease, pool, pool_work, probes, safety, transfer
+from bot.fleet import books, converge, deploy, fleet, lease, machine_rows, pool, pool_work, probes, safety, transfer
 from bot.machines.aleph import ledger, network
 from bot.store.database import Database
 from tests.chaos.bot import Bot
@@ -52,7 +52,7 @@ def live(life: Life) -> None:
 
 
 def _hurry() -> None:
-    lease.RENEW_SECONDS, books.LEASE_SECONDS = 0.3, 3
+    lease.RENEW_SECONDS, books.LEASE_SECONDS, machine_rows.LEASE_SECONDS = 0.3, 3, 3
     books.BACKOFF_SECONDS = 0.1
     converge.LEASE_POLL_SECONDS = deploy.PROOF_PAUSE_SECONDS = 0.05
     deploy.HEALINGS_SECONDS = 10
