@@ -9,7 +9,7 @@ from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.fleet.durable import Attempt
-from bot.fleet.machine_rows import LEASE_SECONDS, MachineRows
+from bot.fleet.machine_rows import LEASE_SECONDS, MachineRows, coming, dooming
 from bot.store.database import Database
 from bot.store.models import (
     SERVING,
@@ -123,8 +123,15 @@ class Books(MachineRows):
         return await self._change(attempt, phase=phase, lease_until=self._clock() + LEASE_SECONDS)
 
     async def fulfil(self, attempt: Attempt, phase: Phase) -> bool:
-        """Write down that the wish has come true."""
-        return await self._change(attempt, **self._fulfilled(attempt, phase))
+        """Write down that the wish has come true. A successor that was begun for an earlier one shall end.
+
+        Left there, it would be taken for that of a later wish, with what the agent was before this one.
+        """
+        async with self._database.transaction() as transaction:
+            if not (await transaction.execute(self._changing(attempt, **self._fulfilled(attempt, phase)))).rowcount:
+                return False
+            await transaction.execute(dooming(*coming(attempt.agent_id)))
+        return True
 
     async def switch(self, attempt: Attempt, machine: Machine) -> bool:
         """From now on it works on this machine, and its wish has come true; where it worked before, that shall end.
@@ -138,8 +145,9 @@ class Books(MachineRows):
                 return False
             now = update(Machine).where(col(Machine.id) == machine.id).values(state=MachineState.ACTIVE)
             await transaction.execute(now)
+            await transaction.execute(dooming(*coming(attempt.agent_id)))
             if was and was != machine.id:
-                await transaction.execute(_dooming(was))
+                await transaction.execute(dooming(col(Machine.id) == was))
             # What was changed of it since this machine was started, it hears from the sweep.
             unheard = update(Configuration).where(col(Configuration.agent_id) == attempt.agent_id)
             await transaction.execute(unheard.values(observed_version=UNHEARD))
@@ -152,8 +160,9 @@ class Books(MachineRows):
             facts = self._fulfilled(attempt, Phase.ASLEEP) | {"machine_id": None}
             if not (await transaction.execute(self._changing(attempt, **facts))).rowcount:
                 return False
+            await transaction.execute(dooming(*coming(attempt.agent_id)))
             if was:
-                await transaction.execute(_dooming(was))
+                await transaction.execute(dooming(col(Machine.id) == was))
         return True
 
     def _fulfilled(self, attempt: Attempt, phase: Phase) -> dict[str, Any]:
@@ -248,8 +257,3 @@ class Books(MachineRows):
             *conditions,
         )
         return change.values(**values)
-
-
-def _dooming(machine_id: str) -> Update:
-    change = update(Machine).where(col(Machine.id) == machine_id, col(Machine.state) != MachineState.GONE)
-    return change.values(state=MachineState.DOOMED)

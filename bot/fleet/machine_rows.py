@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
@@ -135,3 +135,14 @@ class MachineRows:
         async with self._database.session() as session:
             query = select(func.max(Machine.gone_at)).where(col(Machine.agent_id) == agent_id)
             return (await session.exec(query)).one()
+
+
+def coming(agent_id: int) -> tuple[Any, Any]:
+    """Those machines that the agent might move to."""
+    return col(Machine.agent_id) == agent_id, col(Machine.state).in_(COMING)
+
+
+def dooming(*conditions: Any) -> Update:
+    """Those machines shall end."""
+    change = update(Machine).where(*conditions, col(Machine.state) != MachineState.GONE)
+    return change.values(state=MachineState.DOOMED)
