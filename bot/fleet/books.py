@@ -10,6 +10,7 @@ from sqlmodel import col, select
 
 from bot.fleet.durable import Attempt
 from bot.fleet.machine_rows import LEASE_SECONDS, MachineRows, coming, dooming
+from bot.fleet.shelf import answered
 from bot.store.database import Database
 from bot.store.models import (
     SERVING,
@@ -18,8 +19,6 @@ from bot.store.models import (
     Machine,
     MachineState,
     Phase,
-    Turn,
-    TurnState,
     Wanted,
 )
 from bot.store.records import Snapshot
@@ -29,7 +28,6 @@ BACKOFF_SECONDS = 5.0
 MOST_DOUBLINGS = 6
 UNHEARD = -1
 """No version of a configuration."""
-LONGEST_TURN_SECONDS = 900.0
 
 
 class Books(MachineRows):
@@ -190,16 +188,13 @@ class Books(MachineRows):
     async def minutes_lost(self, agent_id: int, snapshot: Snapshot | None) -> int:
         """Of how many minutes an agent that goes on from this snapshot may have forgotten something; 0: of none.
 
-        A turn that was begun before the snapshot and ended after it counts too.
+        Whether anything, is counted: the clock may have been set meanwhile, and chats overtake each other.
         """
         async with self._database.session() as session:
-            done = select(Turn).where(col(Turn.agent_id) == agent_id, col(Turn.state) == TurnState.DONE)
-            newest = (await session.exec(done.order_by(col(Turn.created_at).desc()).limit(1))).first()
-        if newest is None or (snapshot and newest.id == snapshot.last_turn):
-            return 0
+            if await session.scalar(answered(agent_id)) == (snapshot.answered if snapshot else 0):
+                return 0
         since = snapshot.created_at if snapshot else (await self.agent(agent_id)).created_at
-        is_in_it = snapshot is not None and newest.created_at < since - LONGEST_TURN_SECONDS
-        return 0 if is_in_it else max(1, math.ceil((self._clock() - since) / 60))
+        return max(1, math.ceil((self._clock() - since) / 60))
 
     async def skip(self, attempt: Attempt) -> None:
         """Its workflow ended without a word in the row: the next attempt may begin."""

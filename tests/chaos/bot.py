@@ -1,6 +1,6 @@
 """The bot's services, put together as `bot.app` does it, without its front end."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from pydantic import SecretStr
@@ -14,9 +14,9 @@ from bot.chat.alarms import Alarms
 from bot.chat.files import Files
 from bot.chat.route import Route
 from bot.chat.turns import Turns
-from bot.errors import AgentError, StoreAway
-from bot.fleet import probes
+from bot.errors import StoreAway
 from bot.fleet.books import Books
+from bot.fleet.checkup import Checkup
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.deploy import Deployer
@@ -27,6 +27,7 @@ from bot.fleet.notices import OPERATOR, Notices
 from bot.fleet.orphans import Orphans
 from bot.fleet.pool import Pool, Ports
 from bot.fleet.pool_books import PoolBooks
+from bot.fleet.probes import Probes
 from bot.fleet.rollout.ports import Unpaid
 from bot.fleet.rollout.runner import Runner
 from bot.fleet.rollout.watcher import Watcher as RolloutWatcher
@@ -35,7 +36,6 @@ from bot.fleet.shelf import Shelf
 from bot.fleet.snapshots import Snapshots
 from bot.fleet.specs import Inference, Specs
 from bot.fleet.transfer import Transfer
-from bot.fleet.watch import Watcher
 from bot.machines.aleph.ledger import Ledger
 from bot.machines.aleph.network import Addresses, Network
 from bot.machines.aleph.provider import AlephProvider, Ordered, Patience
@@ -112,11 +112,12 @@ class Bot:
         self.pool = self._make_pool()
         self._deployer = self._make_deployer()
         self.fleet = self._make_fleet()
-        self.rollouts = self._make_rollouts()
         minutes = SNAPSHOT_MINUTES
-        self.safety = Safety(
+        safety = Safety(
             database, self._snapshots, self._books, self._agents, self._client, minutes=minutes, clock=self._clock
         )
+        for each in (self.pool, self._make_rollouts(), safety):
+            self.fleet.attend(each.watched)
         self.conversation = self._make_conversation(journal)
 
     def _make_provider(self) -> AlephProvider:
@@ -195,13 +196,10 @@ class Bot:
         configurer = Configurer(self._books, self._agents, self._client, self._quiet, self._tools)  # type: ignore[arg-type]
         orphans = Orphans(self._books, self._provider, orphan_seconds=ORPHAN_SECONDS, lost_seconds=LOST_SECONDS)
         durable = Durable(f"sqlite:///{self._life.folder}/durable.sqlite")
-        probing = probes.Probes(self._books, self._client, self._deployer.door, self._lost, self._storm)
-        # The probes' own loop has their pace; a watcher's would wait once more.
-        watcher = Watcher("probes", probes.ROUND_SECONDS, lambda: probing.look(pause=0))
-        return Fleet(self._books, durable, converger, configurer, orphans, watchers=[watcher], clock=self._clock)
-
-    async def _lost(self, agent) -> None:
-        await self.fleet.lost(agent)
+        fleet = Fleet(self._books, durable, converger, configurer, orphans, clock=self._clock)
+        watching = Probes(self._books, self._client, self._deployer.door, fleet.lost, self._storm)
+        fleet.attend(watching.watched)
+        return fleet
 
     async def _storm(self, _count: int) -> None:
         return
@@ -209,11 +207,11 @@ class Bot:
     def _make_rollouts(self) -> RolloutWatcher:
         runner = Runner(
             self._database,
-            self.fleet,
+            self._books,
             self.fleet.nudge,
-            _Probes(self),
+            Checkup(self._books, self._client, self._deployer.door),
             Unpaid(),
-            clock=self._clock,  # type: ignore[arg-type]
+            clock=self._clock,
         )
         self._killer.watch("rollouts", runner._rollouts)
         return RolloutWatcher(runner, busy=0.2, idle=0.3)
@@ -221,28 +219,7 @@ class Bot:
     def _make_conversation(self, journal: Journal) -> Conversation:
         route = Route(self._agents, self._books, self.fleet, self._client, Alarms(self._database))
         limits = Limits(self._database, daily_messages=10**9)
-        files = Files(self._database, route, None)  # type: ignore[arg-type]  nobody sends any
+        nobody_sends_any: Any = None
+        files = Files(self._database, route, nobody_sends_any)
         turns = Turns(self._database, limits, self._users, self._agents, route, files=files)
         return Conversation(self._killer.watch("turns", turns), journal)
-
-
-class _Probes:
-    """What a rollout asks of agents that it has updated."""
-
-    def __init__(self, bot: Bot) -> None:
-        self._bot = bot
-
-    async def health(self, agent_id: int) -> bool:
-        try:
-            return (await self._bot._client.health(await self._door(agent_id))).status == "ok"
-        except AgentError:
-            return False
-
-    async def probe(self, agent_id: int) -> None:
-        await self._bot._client.probe(await self._door(agent_id))
-
-    async def _door(self, agent_id: int):
-        agent, machine = await self._bot._books.agent(agent_id), await self._bot._books.machine(agent_id)
-        if machine is None:
-            raise AgentError("it has no machine")
-        return self._bot._deployer.door(agent, machine)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from functools import partial
 
 from agent import protocol
 from bot.chat.turns import Turns
@@ -29,7 +30,12 @@ class Conversation:
         for turn in await self._turns.open():
             if turn.chat_id not in self._chats:
                 task = self._chats[turn.chat_id] = asyncio.create_task(self._answer_all(turn.chat_id))
-                task.add_done_callback(lambda _, chat_id=turn.chat_id: self._chats.pop(chat_id))
+                task.add_done_callback(partial(self._ended, turn.chat_id))
+
+    def _ended(self, chat_id: int, task: asyncio.Task[None]) -> None:
+        del self._chats[chat_id]
+        if not task.cancelled() and (error := task.exception()):
+            log.error(line("chat broke", chat=chat_id), exc_info=error)
 
     async def _answer_all(self, chat_id: int) -> None:
         while turn := await self._turns.next(chat_id):

@@ -120,7 +120,13 @@ class Deeds:
 
     async def rollout(self) -> None:
         """Begin one, or say something to the one that is open."""
-        words = [self._begin, self._control.pause, self._control.resume, self._control.abort, self._undo]
+        words: list[Callable[[], Awaitable[object]]] = [
+            self._begin,
+            self._control.pause,
+            self._control.resume,
+            self._control.abort,
+            self._undo,
+        ]
         try:
             await self._dice.choice(words)()
         except RolloutRefused:

@@ -52,7 +52,8 @@ def live(life: Life) -> None:
 
 
 def _hurry() -> None:
-    lease.RENEW_SECONDS, books.LEASE_SECONDS, machine_rows.LEASE_SECONDS = 0.3, 3, 3
+    lease.RENEW_SECONDS, machine_rows.LEASE_SECONDS = 0.3, 3
+    vars(books)["LEASE_SECONDS"] = 3
     books.BACKOFF_SECONDS = 0.1
     converge.LEASE_POLL_SECONDS = deploy.PROOF_PAUSE_SECONDS = 0.05
     deploy.HEALINGS_SECONDS = 10
@@ -75,7 +76,6 @@ async def _live(life: Life) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         bot = Bot(life, killer, journal, switches=Switches(life.folder), database=database, http=http)
         await bot.fleet.start()
-        async with bot.pool.watched(), bot.rollouts.watched(), bot.safety.watched():
-            while True:
-                await bot.conversation.look()
-                await asyncio.sleep(CHATS_SECONDS)
+        while True:
+            await bot.conversation.look()
+            await asyncio.sleep(CHATS_SECONDS)

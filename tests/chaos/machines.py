@@ -138,11 +138,10 @@ async def _answer(send: Send, status: HTTPStatus, said: str) -> None:
     await send({"type": "http.response.body", "body": said.encode(), "more_body": False})
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+async def _lifespan(receive: Receive, send: Any) -> None:
+    for done in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{done}.complete"})
 
 
 class LightEngine:

@@ -176,7 +176,9 @@ class Chaos:
             raise AssertionError(f"after {CONVERGED_SECONDS} s still {what}: {left}\n{self.log()}") from None
 
     def log(self) -> str:
-        return (self.folder / "bot.log").read_text()[-6000:]
+        """Its last lines, without tracebacks."""
+        lines = (self.folder / "bot.log").read_text().splitlines()
+        return "\n".join([each for each in lines if each.startswith("20")][-80:])
 
     async def open_books(self) -> list[str]:
         """What our tables say is not over yet."""

@@ -6,7 +6,10 @@ from bot.accounts.agents import Agents, Card
 from bot.accounts.users import Person, Users
 from bot.fleet.books import BACKOFF_SECONDS, LEASE_SECONDS, MOST_DOUBLINGS, Books
 from bot.fleet.durable import Attempt
-from bot.store.models import Draft, MachineState, Phase, Purpose, Wanted
+from bot.fleet.shelf import Shelf
+from bot.store.keepsakes import Keepsakes
+from bot.store.models import Draft, MachineState, Phase, Purpose, Turn, TurnState, Wanted
+from bot.store.records import Reason
 
 OLGA = 7_000_000_001
 HOUR = 3600
@@ -73,6 +76,53 @@ async def test_a_lease_from_a_clock_that_was_ahead_ends_with_it(books, agent_id,
 
     clock.now -= HOUR
     assert await books.lease(attempt(agent_id, generation=2))
+
+
+async def answer(database, agent_id, *numbers):
+    async with database.session() as session:
+        for number in numbers:
+            at = 1_800_000_000 + number
+            turn = Turn(id=f"u{number}", agent_id=agent_id, chat_id=number, user_id=OLGA, message_id=1, message="hi")
+            turn.sequence, turn.state, turn.created_at = number, TurnState.DONE, at
+            session.add(turn)
+
+
+@pytest.fixture
+def shelf(database, vault, clock):
+    return Shelf(database, Keepsakes(database, vault), clock=clock)
+
+
+async def test_nothing_is_lost_that_was_answered_before_the_snapshot(books, shelf, database, agent_id):
+    await answer(database, agent_id, 1, 2)
+    snapshot = await shelf.begin(agent_id, Reason.SCHEDULE, None)
+
+    assert await books.minutes_lost(agent_id, snapshot) == 0
+
+
+async def test_a_chat_that_was_overtaken_by_another_is_not_forgotten_in_silence(
+    books, shelf, database, agent_id, clock
+):
+    await answer(database, agent_id, 2)
+    snapshot = await shelf.begin(agent_id, Reason.SCHEDULE, None)
+    await answer(database, agent_id, 1)
+    clock.now += 61
+
+    assert await books.minutes_lost(agent_id, snapshot) == 2
+
+
+async def test_a_snapshot_from_when_the_clock_was_ahead_hides_no_loss(books, shelf, database, agent_id, clock):
+    clock.now += HOUR
+    snapshot = await shelf.begin(agent_id, Reason.SCHEDULE, None)
+    clock.now -= HOUR
+    await answer(database, agent_id, 1)
+
+    assert await books.minutes_lost(agent_id, snapshot) == 1
+
+
+async def test_without_a_snapshot_all_answers_are_lost(books, database, agent_id):
+    assert await books.minutes_lost(agent_id, None) == 0
+    await answer(database, agent_id, 1)
+    assert await books.minutes_lost(agent_id, None)
 
 
 async def test_a_wish_that_has_come_true_leaves_no_successor_that_was_begun_for_another(books, agent_id):
