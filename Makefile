@@ -96,6 +96,10 @@ test: $(STAMP) ## every test this machine can run (WHAT='-m "not e2e"' for the f
 e2e-qemu: $(STAMP) ## prepare, reboot and wipe a machine with a kernel of its own in QEMU, with an agent on it (10-30 minutes)
 	E2E_QEMU=1 $(BIN)/python -m pytest -n 0 -s -m qemu tests/vm
 
+.PHONY: chaos
+chaos: $(STAMP) ## 50 seeds of everything that can go wrong (CHAOS_SEEDS=n, CHAOS_SEED=n for that one alone); an hour
+	CHAOS_SEEDS=$${CHAOS_SEEDS:-50} $(BIN)/python -m pytest -n auto -m chaos tests/chaos
+
 .PHONY: bench
 bench: $(STAMP) ## speed and memory beside the floor, in one run; CHECK=1 fails where a goal is missed
 	$(BIN)/python -m scripts.bench $(if $(CHECK),--check)

@@ -9,7 +9,8 @@ from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.fleet.durable import Attempt
-from bot.fleet.machine_rows import MachineRows
+from bot.fleet.machine_rows import LEASE_SECONDS, MachineRows, coming, dooming
+from bot.fleet.shelf import answered
 from bot.store.database import Database
 from bot.store.models import (
     SERVING,
@@ -18,18 +19,15 @@ from bot.store.models import (
     Machine,
     MachineState,
     Phase,
-    Turn,
-    TurnState,
     Wanted,
 )
 from bot.store.records import Snapshot
 
-LEASE_SECONDS = 120
 MAX_ATTEMPTS = 3
 BACKOFF_SECONDS = 5.0
+MOST_DOUBLINGS = 6
 UNHEARD = -1
 """No version of a configuration."""
-LONGEST_TURN_SECONDS = 900.0
 
 
 class Books(MachineRows):
@@ -50,10 +48,12 @@ class Books(MachineRows):
 
     async def due(self) -> list[Agent]:
         """Agents that are not as wanted, and may be worked on now."""
+        now = self._clock()
         async with self._database.session() as session:
             query = select(Agent).where(
                 col(Agent.observed_generation) != col(Agent.generation),
-                col(Agent.next_at) <= self._clock(),
+                # What is put off for longer than anything is was put off when the clock was ahead.
+                or_(col(Agent.next_at) <= now, col(Agent.next_at) > now + BACKOFF_SECONDS * 2**MOST_DOUBLINGS),
             )
             return list(await session.exec(query))
 
@@ -99,7 +99,7 @@ class Books(MachineRows):
         now = self._clock()
         return await self._change(
             attempt,
-            or_(col(Agent.lease_owner).is_(None), col(Agent.lease_owner) == attempt.id, col(Agent.lease_until) < now),
+            or_(col(Agent.lease_owner) == attempt.id, self._is_free()),
             lease_owner=attempt.id,
             lease_until=now + LEASE_SECONDS,
         )
@@ -126,8 +126,15 @@ class Books(MachineRows):
         return await self._change(attempt, phase=phase, lease_until=self._clock() + LEASE_SECONDS)
 
     async def fulfil(self, attempt: Attempt, phase: Phase) -> bool:
-        """Write down that the wish has come true."""
-        return await self._change(attempt, **self._fulfilled(attempt, phase))
+        """Write down that the wish has come true. A successor that was begun for an earlier one shall end.
+
+        Left there, it would be taken for that of a later wish, with what the agent was before this one.
+        """
+        async with self._database.transaction() as transaction:
+            if not (await transaction.execute(self._changing(attempt, **self._fulfilled(attempt, phase)))).rowcount:
+                return False
+            await transaction.execute(dooming(*coming(attempt.agent_id)))
+        return True
 
     async def switch(self, attempt: Attempt, machine: Machine) -> bool:
         """From now on it works on this machine, and its wish has come true; where it worked before, that shall end.
@@ -141,8 +148,9 @@ class Books(MachineRows):
                 return False
             now = update(Machine).where(col(Machine.id) == machine.id).values(state=MachineState.ACTIVE)
             await transaction.execute(now)
+            await transaction.execute(dooming(*coming(attempt.agent_id)))
             if was and was != machine.id:
-                await transaction.execute(_dooming(was))
+                await transaction.execute(dooming(col(Machine.id) == was))
             # What was changed of it since this machine was started, it hears from the sweep.
             unheard = update(Configuration).where(col(Configuration.agent_id) == attempt.agent_id)
             await transaction.execute(unheard.values(observed_version=UNHEARD))
@@ -155,8 +163,9 @@ class Books(MachineRows):
             facts = self._fulfilled(attempt, Phase.ASLEEP) | {"machine_id": None}
             if not (await transaction.execute(self._changing(attempt, **facts))).rowcount:
                 return False
+            await transaction.execute(dooming(*coming(attempt.agent_id)))
             if was:
-                await transaction.execute(_dooming(was))
+                await transaction.execute(dooming(col(Machine.id) == was))
         return True
 
     def _fulfilled(self, attempt: Attempt, phase: Phase) -> dict[str, Any]:
@@ -184,23 +193,20 @@ class Books(MachineRows):
         if is_last:
             later = {"phase": Phase.FAILED, "observed_generation": attempt.generation} | (instead or {})
         else:
-            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, 6)
+            delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, MOST_DOUBLINGS)
             later = {"attempt": attempt.number + 1, "next_at": self._clock() + delay}
         return await self._change(attempt, error=error, error_code=code, **later) and is_last
 
     async def minutes_lost(self, agent_id: int, snapshot: Snapshot | None) -> int:
         """Of how many minutes an agent that goes on from this snapshot may have forgotten something; 0: of none.
 
-        A turn that was begun before the snapshot and ended after it counts too.
+        Whether anything, is counted: the clock may have been set meanwhile, and chats overtake each other.
         """
         async with self._database.session() as session:
-            done = select(Turn).where(col(Turn.agent_id) == agent_id, col(Turn.state) == TurnState.DONE)
-            newest = (await session.exec(done.order_by(col(Turn.created_at).desc()).limit(1))).first()
-        if newest is None or (snapshot and newest.id == snapshot.last_turn):
-            return 0
+            if await session.scalar(answered(agent_id)) == (snapshot.answered if snapshot else 0):
+                return 0
         since = snapshot.created_at if snapshot else (await self.agent(agent_id)).created_at
-        is_in_it = snapshot is not None and newest.created_at < since - LONGEST_TURN_SECONDS
-        return 0 if is_in_it else max(1, math.ceil((self._clock() - since) / 60))
+        return max(1, math.ceil((self._clock() - since) / 60))
 
     async def skip(self, attempt: Attempt) -> None:
         """Its workflow ended without a word in the row: the next attempt may begin."""
@@ -263,8 +269,3 @@ class Books(MachineRows):
             *conditions,
         )
         return change.values(**values)
-
-
-def _dooming(machine_id: str) -> Update:
-    change = update(Machine).where(col(Machine.id) == machine_id, col(Machine.state) != MachineState.GONE)
-    return change.values(state=MachineState.DOOMED)

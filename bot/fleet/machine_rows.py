@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
 from bot.store.models import SERVING, Agent, Machine, MachineState, Phase, Purpose, Wanted
 
+LEASE_SECONDS = 120
 COMING = (MachineState.INTENT, MachineState.RENTED)
 """States of a machine that an agent is to move to."""
 
@@ -77,13 +78,19 @@ class MachineRows:
     async def doomed(self) -> list[Machine]:
         """Machines to be given back that no attempt is at."""
         async with self._database.session() as session:
-            is_free = or_(
-                col(Agent.id).is_(None),
-                col(Agent.lease_owner).is_(None),
-                col(Agent.lease_until) < self._clock(),
-            )
             query = select(Machine).outerjoin(Agent, col(Agent.id) == col(Machine.agent_id))
+            is_free = or_(col(Agent.id).is_(None), self._is_free())
             return list(await session.exec(query.where(col(Machine.state) == MachineState.DOOMED, is_free)))
+
+    def _is_free(self) -> Any:
+        """No attempt is at the agent."""
+        now = self._clock()
+        # One that lasts for longer than leases do was written when the clock was ahead.
+        return or_(
+            col(Agent.lease_owner).is_(None),
+            col(Agent.lease_until) < now,
+            col(Agent.lease_until) > now + 2 * LEASE_SECONDS,
+        )
 
     async def machines(self, agent_id: int) -> list[Machine]:
         """All machines of the agent that are not known to be gone."""
@@ -140,3 +147,14 @@ class MachineRows:
         async with self._database.session() as session:
             query = select(func.max(Machine.gone_at)).where(col(Machine.agent_id) == agent_id)
             return (await session.exec(query)).one()
+
+
+def coming(agent_id: int) -> tuple[Any, Any]:
+    """Those machines that the agent might move to."""
+    return col(Machine.agent_id) == agent_id, col(Machine.state).in_(COMING)
+
+
+def dooming(*conditions: Any) -> Update:
+    """Those machines shall end."""
+    change = update(Machine).where(*conditions, col(Machine.state) != MachineState.GONE)
+    return change.values(state=MachineState.DOOMED)

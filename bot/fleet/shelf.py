@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, exists, update
+from sqlalchemy import delete, exists, func, update
 from sqlmodel import col, select
 
 from bot.errors import SnapshotBroken
@@ -14,7 +14,7 @@ from bot.fleet.packing import Packed
 from bot.store.cipher import KEY_BYTES
 from bot.store.database import Database
 from bot.store.keepsakes import Keepsakes
-from bot.store.models import Agent, Keepsake, Wanted
+from bot.store.models import Agent, Keepsake, Turn, TurnState, Wanted
 from bot.store.records import Reason, Snapshot, SnapshotState
 
 FOLDER = "snapshot-folder"
@@ -42,6 +42,7 @@ class Shelf:
         async with self._database.session() as session:
             # Not while the agent's last snapshot goes, and its key with it.
             await self._database.lock(await session.connection(), "snapshot", agent_id)
+            snapshot.answered = await session.scalar(answered(agent_id)) or 0
             session.add(snapshot)
         return snapshot
 
@@ -167,6 +168,11 @@ class Shelf:
     async def _change(self, *conditions: Any, **values: Any) -> bool:
         async with self._database.transaction() as transaction:
             return bool((await transaction.execute(update(Snapshot).where(*conditions).values(**values))).rowcount)
+
+
+def answered(agent_id: int) -> Any:
+    """How many messages the agent has answered: a number that never becomes less."""
+    return select(func.count()).where(col(Turn.agent_id) == agent_id, col(Turn.state) == TurnState.DONE)
 
 
 def _key_name(agent_id: int) -> str:

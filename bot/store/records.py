@@ -54,6 +54,8 @@ class Snapshot(SQLModel, table=True):
     manifest: str = ""
     """`protocol.Manifest` as JSON."""
     last_turn: str | None = None
+    answered: int = 0
+    """Messages that the agent had answered when this was begun: all of them are in it."""
     created_at: float = Field(default_factory=time.time)
     keep_until: float | None = None
     """Of an agent that was deleted: then it goes."""

@@ -1,11 +1,15 @@
-"""What goes wrong in the network, at random: one thing after the other, each for a moment."""
+"""What goes wrong, at random: in the network, on nodes and machines, on the bot's own host."""
 
 import asyncio
 import random
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
+from tests.chaos.machines import LightMachines
+from tests.chaos.switches import Switches
 from tests.fakes.aleph_world import Node, World
 
 NETWORK = {
@@ -19,14 +23,36 @@ NETWORK = {
     "list_fails": True,
 }
 NODE = {"down": True, "boot_after": 0.5, "never_boots": True, "no_port": True, "alien": True, "erase": "500"}
+MACHINES = {
+    "refuses": 0.3,
+    "hangs_up": True,
+    "is_full": True,
+    "think_seconds": 0.4,
+    "ssh_drops": True,
+    "pull_fails": True,
+}
+HOUR = 3600.0
+LOCKED_SECONDS = 1.0
 
 
 class Misfortunes:
-    """Switches faults of the double on and off, by a seed."""
+    """Switches faults of the doubles on and off, by a seed."""
 
-    def __init__(self, world: World, payer: str, dice: random.Random) -> None:
+    def __init__(
+        self,
+        world: World,
+        payer: str,
+        machines: LightMachines,
+        *,
+        database: Path,
+        switches: Switches,
+        dice: random.Random,
+    ) -> None:
         self._world = world
         self._payer = payer
+        self._machines = machines
+        self._database = database
+        self._switches = switches
         self._dice = dice
         self.happened: Counter[str] = Counter()
 
@@ -34,41 +60,48 @@ class Misfortunes:
         """Until cancelled; whatever is wrong then is put right."""
         while True:
             happening = self._dice.choice(self._choices())
-            with happening():
+            async with happening():
                 await asyncio.sleep(self._dice.uniform(0.1, 0.8))
             await asyncio.sleep(self._dice.uniform(0, 0.4))
 
-    @contextmanager
-    def help_to(self, boundary: str) -> Iterator[None]:
-        """Some calls are made only when machines do not come up."""
-        with ExitStack() as wrong:
-            if boundary.endswith(("give_up", "fail")):
-                wrong.enter_context(self._wrong(self._world.faults, "never_placed", value=True))
+    @asynccontextmanager
+    async def help_to(self, boundary: str) -> AsyncIterator[None]:
+        """Some calls are made only when machines do not come up, or break off while they are used."""
+        async with AsyncExitStack() as wrong:
+            if boundary.endswith(("give_up", "fail", "give back")):
+                await wrong.enter_async_context(self._wrong(self._world.faults, "never_placed", value=True))
+            if boundary.endswith("go on"):
+                await wrong.enter_async_context(self._full_store())
             yield
 
     def take_away(self) -> None:
-        """The network ends one of our machines, or starts one anew elsewhere."""
+        """The network ends one of our machines, or starts one anew elsewhere, or its node dies with all it has."""
         running = [entry.hash for entry in self._world.running(self._payer)]
         if not running:
             return
         item_hash = self._dice.choice(running)
-        if self._dice.random() < 0.5:
-            self.happened["removed"] += 1
+        fate = self._dice.choice(["removed", "moved", "node died"])
+        self.happened[fate] += 1
+        if fate == "removed":
             self._world.remove(item_hash)
+        elif fate == "moved":
+            self._world.move(item_hash, self._node())
         else:
-            self.happened["moved"] += 1
-            self._world.move(item_hash, self._dice.choice(list(self._world.nodes.values())))
+            dead = next((node for node in self._world.nodes.values() if item_hash in node.vms), None)
+            for lost in list(dead.vms) if dead else ():
+                self._world.move(lost, self._node())
 
-    def _choices(self) -> list[Callable[[], AbstractContextManager[None]]]:
+    def _choices(self) -> list[Callable[[], AbstractAsyncContextManager[None]]]:
         of_network = [lambda name=name: self._wrong(self._world.faults, name, NETWORK[name]) for name in NETWORK]
         of_node = [lambda name=name: self._wrong(self._node().faults, name, NODE[name]) for name in NODE]
-        return [*of_network, *of_node, self._poor]
+        of_machines = [lambda name=name: self._wrong(self._machines.faults, name, MACHINES[name]) for name in MACHINES]
+        return [*of_network, *of_node, *of_machines, self._poor, self._full_store, self._jump, self._lock]
 
     def _node(self) -> Node:
         return self._dice.choice(list(self._world.nodes.values()))
 
-    @contextmanager
-    def _wrong(self, faults: object, name: str, value: object) -> Iterator[None]:
+    @asynccontextmanager
+    async def _wrong(self, faults: object, name: str, value: object) -> AsyncIterator[None]:
         self.happened[name] += 1
         before = getattr(faults, name)
         setattr(faults, name, value)
@@ -77,8 +110,8 @@ class Misfortunes:
         finally:
             setattr(faults, name, before)
 
-    @contextmanager
-    def _poor(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _poor(self) -> AsyncIterator[None]:
         """The wallet is empty."""
         self.happened["no credit"] += 1
         before = self._world.deposits[self._payer]
@@ -87,3 +120,51 @@ class Misfortunes:
             yield
         finally:
             self._world.deposits[self._payer] = before
+
+    @asynccontextmanager
+    async def _full_store(self) -> AsyncIterator[None]:
+        """Nothing more can be kept where snapshots are."""
+        self.happened["store full"] += 1
+        self._switches.fill_store(is_full=True)
+        try:
+            yield
+        finally:
+            self._switches.fill_store(is_full=False)
+
+    @asynccontextmanager
+    async def _jump(self) -> AsyncIterator[None]:
+        """The bot's clock is an hour ahead or behind, until somebody sets it."""
+        self.happened["clock jump"] += 1
+        self._switches.put_clock(self._dice.choice([-HOUR, HOUR]))
+        try:
+            yield
+        finally:
+            self._switches.put_clock(0)
+
+    @asynccontextmanager
+    async def _lock(self) -> AsyncIterator[None]:
+        """Somebody else writes to the bot's database for a second."""
+        self.happened["database locked"] += 1
+        with _writer(self._database):
+            await asyncio.sleep(LOCKED_SECONDS)
+        yield
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[None]:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        with_lock = _try_begin(connection)
+        yield
+        if with_lock:
+            connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def _try_begin(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:  # the bot is writing: it is the one that locks
+        return False
+    return True

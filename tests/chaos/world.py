@@ -1,6 +1,7 @@
-"""The test's side of it: the network, the owners' wishes, one bot after the other, and the books at the end."""
+"""The test's side of it: the network, the people, one bot after the other, and the books at the end."""
 
 import asyncio
+import dataclasses
 import multiprocessing
 import random
 import signal
@@ -17,26 +18,31 @@ import httpx
 from cryptography.fernet import Fernet
 from sqlmodel import col, select
 
-from bot.accounts.agents import Agents, Card
+from bot.accounts.agents import Agents
 from bot.accounts.users import Person, Users
 from bot.fleet.books import Books
 from bot.machines.aleph.nodes import Size
 from bot.machines.aleph.wallet import Order, Wallet
 from bot.store.database import Database
-from bot.store.models import Agent, Draft, Machine, MachineState, Phase, Rental, Wanted
+from bot.store.models import Agent, Machine, Purpose, Rental
 from bot.store.vault import Vault
-from tests.chaos.life import CHANNEL, KEY, RELEASE, Life, live
+from tests.chaos.books_at_rest import Rest
+from tests.chaos.bot import CHANNEL, KEY, RELEASE
+from tests.chaos.deeds import OLGA, Deeds
+from tests.chaos.journal import Journal
+from tests.chaos.killer import OF_NO_POOL, OF_THE_POOL
+from tests.chaos.life import Life, live
 from tests.chaos.machines import LightMachines
+from tests.chaos.memories import Memories
 from tests.chaos.misfortunes import Misfortunes
+from tests.chaos.switches import Switches
 from tests.fakes.aleph import AlephDouble
 from tests.fakes.aleph_world import ROOTFS
 
-OLGA = 7_000_000_001
-CARD = Card(OLGA, 1)
 NODES = 6
 CREDITS = 10**9
 CONVERGED_SECONDS = 90
-LIFE_SECONDS = 15
+LIFE_SECONDS = 10
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["tests.chaos.life"])
 
@@ -45,29 +51,41 @@ class Chaos:
     """Everything but the bot."""
 
     def __init__(self, folder: Path, seed: int) -> None:
+        self.seed = seed
         self.dice = random.Random(seed)  # noqa: S311  repeatable, not secret
         self.folder = folder
-        self.machines = LightMachines()
+        self.machines = LightMachines(folder / "machines", self.dice)
         self.aleph = AlephDouble(NODES, self.machines)
         self.wallet = Wallet(KEY, CHANNEL)
-        self.misfortunes = Misfortunes(self.aleph.world, self.wallet.address, self.dice)
         self.kills: Counter[str] = Counter()
-        self.made = self.deleted = 0
         self.strangers: set[str] = set()
         self.longest = (0.0, (0, 0))
         """Seconds from a kill until what was in flight then had come true, or had failed; which agent and wish."""
         key = Fernet.generate_key().decode()
         self.life = Life(folder, self.aleph.url, self.machines.url, key)
         self.database = Database(self.life.database)
-        self.books = Books(self.database)
-        self._users = Users(self.database, Vault([key]))
-        self.agents = Agents(self.database, Vault([key]), release=RELEASE, limit=10**6)
+        self.switches, self.journal = Switches(folder), Journal(folder / "journal")
+        self.misfortunes = Misfortunes(
+            self.aleph.world,
+            self.wallet.address,
+            self.machines,
+            database=folder / "baal.sqlite",
+            switches=self.switches,
+            dice=self.dice,
+        )
+        vault = Vault([key])
+        self._users = Users(self.database, vault)
+        agents = Agents(self.database, vault, release=RELEASE, limit=10**6)
+        self.deeds = Deeds(self.database, agents, Books(self.database), self.dice)
+        self.rest = Rest(self.database, self.aleph.world, self.machines)
+        self.memories = Memories(self.database, self.journal, self.deeds, self.rest, folder=folder, vault=vault)
         self._in_flight: dict[tuple[int, int], float] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self.database.open()
         self._stack.push_async_callback(self.database.close)
+        self._stack.callback(self.journal.close)
         await self._users.meet(Person(OLGA, "Olga", "en"))
         await self._stack.enter_async_context(self.machines)
         await self._stack.enter_async_context(self.aleph)
@@ -81,32 +99,6 @@ class Chaos:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-
-    # --- what owners and others do
-
-    async def make(self, count: int) -> None:
-        for _ in range(count):
-            self.made += 1
-            draft = Draft(user_id=OLGA, chat_id=OLGA, name=f"agent-{self.made}", job="cooks", model="m")
-            await self.agents.create(draft, CARD)
-
-    async def delete(self, count: int) -> None:
-        living = await self.agents.owned(OLGA)
-        for agent in self.dice.sample(living, min(count, len(living))):
-            self.deleted += 1
-            await self.agents.delete(agent.id or 0, CARD)
-
-    async def try_again(self) -> None:
-        for agent in await self.agents.owned(OLGA):
-            if agent.phase is Phase.FAILED:
-                await self.agents.try_again(agent.id or 0, CARD)
-
-    async def talk(self) -> None:
-        """Write to every agent that should run; one that does not answer is told to be lost, as the bot does it."""
-        there = set(self.machines.agents())
-        for agent in await self.agents.owned(OLGA):
-            if agent.phase is Phase.RUNNING and agent.name not in there:
-                await self.books.lost(agent.id or 0, agent.generation)
 
     async def plant(self) -> None:
         """An instance in our channel that no book knows: as of a database that was lost."""
@@ -122,12 +114,24 @@ class Chaos:
                 except httpx.HTTPError:
                     continue
 
+    async def leave_pool(self) -> None:
+        """A machine of a pool that the next bot does not have."""
+        async with self.database.session() as session:
+            session.add(Machine(agent_id=0, provider="aleph", purpose=Purpose.POOL))
+
     # --- the bot
 
     async def bear(self, boundary: str = "", times: int = 1) -> ForkServerProcess:
-        life = Life(
-            self.life.folder, self.life.aleph, self.life.machines, self.life.vault_key, boundary=boundary, times=times
-        )
+        size = self.dice.choice([1, 2] if boundary in OF_THE_POOL else [0, 0, 0, 1, 2])
+        size = 0 if boundary in OF_NO_POOL else size
+        life = dataclasses.replace(self.life, boundary=boundary, times=times, pool_size=size)
+        return await self._bear(life)
+
+    async def bear_last(self) -> ForkServerProcess:
+        """One without a pool, that nobody kills before the end."""
+        return await self._bear(self.life)
+
+    async def _bear(self, life: Life) -> ForkServerProcess:
         process = FORK.Process(target=live, args=(life,), daemon=True)
         await asyncio.to_thread(process.start)
         return process
@@ -136,7 +140,7 @@ class Chaos:
         """Wait until it has killed itself; False if it has nothing left to do, or takes too long."""
         by_then = time.monotonic() + LIFE_SECONDS
         while process.exitcode is None:
-            if time.monotonic() > by_then or not (await self.unexplained() or await self.unused()):
+            if time.monotonic() > by_then or not await self.left():
                 return False
             await asyncio.sleep(0.05)
         return True
@@ -145,9 +149,9 @@ class Chaos:
         """Kill it, unless it is dead already."""
         process.kill()
         await asyncio.to_thread(process.join)
-        assert process.exitcode == -signal.SIGKILL, (self.folder / "bot.log").read_text()[-4000:]
+        assert process.exitcode == -signal.SIGKILL, self.log()
         process.close()
-        for agent in await self._unsettled():
+        for agent in await self.rest.unsettled():
             self._in_flight.setdefault((agent.id or 0, agent.generation), time.monotonic())
 
     def lose_durable(self) -> None:
@@ -157,6 +161,10 @@ class Chaos:
 
     # --- the books
 
+    async def left(self) -> object:
+        """What the bot has still to do."""
+        return await self.rest.unexplained() or await self.rest.unused() or await self.rest.unanswered()
+
     async def until(self, what: str, fact: Callable[[], Awaitable[object]]) -> None:
         """Wait until nothing is left of it."""
         left: object = None
@@ -165,29 +173,18 @@ class Chaos:
                 while left := await fact():
                     await asyncio.sleep(0.1)
         except TimeoutError:
-            log = (self.folder / "bot.log").read_text()[-6000:]
-            raise AssertionError(f"after {CONVERGED_SECONDS} s still {what}: {left}\n{log}") from None
+            raise AssertionError(f"after {CONVERGED_SECONDS} s still {what}: {left}\n{self.log()}") from None
 
-    async def unexplained(self) -> list[str]:
-        """Agents that are neither as wanted nor say why not."""
-        there = set(self.machines.agents())
-        found = [f"{agent.name} is {agent.phase}" for agent in await self._unsettled()]
-        for agent in await self.agents.owned(OLGA):
-            is_explained = agent.phase is Phase.FAILED and agent.error and agent.error_code
-            if not is_explained and agent.name not in there:
-                found.append(f"{agent.name} is {agent.phase} and does not run")
-        return found
-
-    async def unused(self) -> list[str]:
-        """Instances that cost money, and that no agent runs on or keeps its conversation on."""
-        in_use = await self._in_use()
-        return [entry.hash for entry in self.aleph.world.running() if entry.hash not in in_use]
+    def log(self) -> str:
+        """Its last lines, without tracebacks."""
+        lines = (self.folder / "bot.log").read_text().splitlines()
+        return "\n".join([each for each in lines if each.startswith("20")][-80:])
 
     async def open_books(self) -> list[str]:
         """What our tables say is not over yet."""
         async with self.database.session() as session:
-            machines = list(await session.exec(select(Machine).where(col(Machine.state) != MachineState.GONE)))
-            agents = list(await session.exec(select(Agent).where(col(Agent.phase) != Phase.GONE)))
+            machines = list(await session.exec(select(Machine).where(col(Machine.state) != "gone")))
+            agents = list(await session.exec(select(Agent).where(col(Agent.phase) != "gone")))
         rentals = [each.reference for each in await self.rentals() if each.state.value != "gone"]
         return [*(each.id for each in machines), *(each.name for each in agents), *rentals]
 
@@ -198,34 +195,16 @@ class Chaos:
     def sent_after_the_end(self) -> list[str]:
         """Orders that were broadcast after they had been given up, as the bots themselves noted it down."""
         ended, found = set(), []
-        for entry in (self.folder / "journal").read_text().splitlines():
-            what, _, item_hash = entry.partition(" ")
-            if what == "ended":
-                ended.add(item_hash)
-            elif item_hash in ended:
-                found.append(item_hash)
+        for entry in self.journal.entries():
+            if entry.what == "ended":
+                ended.add(entry.name)
+            elif entry.what == "sent" and entry.name in ended:
+                found.append(entry.name)
         return found
-
-    async def _in_use(self) -> set[str]:
-        async with self.database.session() as session:
-            query = select(Rental.reference).join(Machine, col(Machine.id) == col(Rental.machine_id))
-            query = query.join(Agent, col(Agent.id) == col(Machine.agent_id))
-            query = query.where(
-                col(Agent.wanted) == Wanted.ON,
-                col(Agent.ready_at).is_not(None),
-                col(Machine.state) == MachineState.ACTIVE,
-                col(Rental.state) == "paid",
-            )
-            return set(await session.exec(query))
-
-    async def _unsettled(self) -> list[Agent]:
-        async with self.database.session() as session:
-            query = select(Agent).where(col(Agent.observed_generation) != col(Agent.generation))
-            return list(await session.exec(query))
 
     async def _watch_recovery(self) -> None:
         while True:
             await asyncio.sleep(0.1)
-            open_wishes = {(agent.id or 0, agent.generation) for agent in await self._unsettled()}
+            open_wishes = {(agent.id or 0, agent.generation) for agent in await self.rest.unsettled()}
             for wish in set(self._in_flight) - open_wishes:
                 self.longest = max(self.longest, (time.monotonic() - self._in_flight.pop(wish), wish))

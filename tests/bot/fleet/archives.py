@@ -74,3 +74,10 @@ def large(megabytes: int, piece: bytes) -> Iterator[bytes]:
 def read_tar(content: bytes) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(content)) as opened:
         return opened.getnames()
+
+
+def read_database(content: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(content)) as opened:
+        held = opened.extractfile("agent.db")
+        assert held
+        return held.read()
