@@ -187,7 +187,16 @@ class AgentOffline(AgentError):
 
 
 class AgentBusy(AgentError):
-    """The agent takes no turn at the moment; ask again."""
+    """The agent takes no turn at the moment; ask again. `kind` and `text` are the refusal's."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+        self.text = text
+
+    def __reduce__(self) -> tuple[type["AgentBusy"], tuple[str, str]]:
+        """As it was made: the durable engine keeps the errors of steps, and makes them again after a crash."""
+        return type(self), (self.kind, self.text)
 
 
 class AgentHeld(AgentError):

@@ -20,7 +20,6 @@ from sqlmodel import col, select
 
 from bot.fleet import fleet, idle, pool, probes, safety
 from bot.fleet.books import Books
-from bot.fleet.checkup import Checkup
 from bot.fleet.idle import Idle
 from bot.fleet.notices import Notices
 from bot.fleet.orphans import Orphans
@@ -29,6 +28,7 @@ from bot.fleet.pool_books import PoolBooks
 from bot.fleet.probes import Probes
 from bot.fleet.rollout import watcher
 from bot.fleet.rollout.ports import Unpaid
+from bot.fleet.rollout.probes import AgentProbes
 from bot.fleet.rollout.runner import Runner
 from bot.fleet.safety import Safety
 from bot.fleet.shelf import Shelf
@@ -122,7 +122,7 @@ def _loops(it: Bot) -> list[Loop]:
 
 
 def _runner(it: Bot) -> Runner:
-    return Runner(it.database, it.books, _nothing, Checkup(it.books, it.client, _door(it)), Unpaid())
+    return Runner(it.database, it.books, _nothing, AgentProbes(it.books, it.people.agents, it.client), Unpaid())
 
 
 def _pool(it: Bot) -> Pool:

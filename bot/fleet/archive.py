@@ -149,7 +149,7 @@ class Archive:
         return len(rest)
 
     def _compare(self, manifest: Manifest) -> None:
-        if manifest.model_dump().get("base"):
+        if manifest.base:
             raise SnapshotBroken("it holds only what differs from what some machine had")
         found = {DATABASE: self._database.found if self._database else (0, "")}
         if self._workspace.size:

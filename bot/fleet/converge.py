@@ -259,7 +259,8 @@ class Converger:
     async def _instead(self, agent: Agent, plan: Plan) -> dict[str, Any]:
         """What an agent is whose wish does not come true for good, if it has not failed: what it was before."""
         machine = await self._books.machine(agent.id or 0)
-        if plan is Plan.DEPLOY and agent.restore_id and agent.ready_at:
+        if plan is Plan.DEPLOY and agent.ready_at:
+            # All that it is stays where it is; whoever writes to it tries again.
             return {"phase": Phase.ASLEEP, "wanted": Wanted.ASLEEP, "restore_id": None}
         if machine is None or plan not in GENTLE:
             return {}
