@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bot.commands.money import add_money
 from bot.errors import BadSettings
 
 BAD_CONFIGURATION = 78
@@ -22,9 +23,10 @@ EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S10
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `baal` command and of `python -m bot`."""
-    chosen = _parser().parse_args(arguments)
+    words = vars(_parser().parse_args(arguments))
+    run = words.pop("run")
     try:
-        chosen.run()
+        run(**words)
     except BadSettings as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_CONFIGURATION)
@@ -125,4 +127,5 @@ def _parser() -> argparse.ArgumentParser:
     for name, run in (("serve", serve), ("doctor", doctor), ("health", health), ("new-key", new_key)):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
+    add_money(commands)
     return parser

@@ -1,0 +1,1 @@
+"""Commands of the operator that have commands of their own."""
