@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from bot.commands.rollout import add_rollout
+from bot.commands.money import add_money
 from bot.errors import BadSettings
 
 BAD_CONFIGURATION = 78
@@ -128,4 +129,5 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
     add_rollout(commands)
+    add_money(commands)
     return parser

@@ -46,7 +46,7 @@ def capped(database, clock):
         ({"owner": 501}, {1: None, 2: None}),
         ({"total": 650}, {1: Cap.TOTAL, 3: Cap.TOTAL, 0: Cap.TOTAL, 99: Cap.TOTAL}),
         ({"total": 651}, {1: None, 0: None}),
-        ({"agent": 300, "owner": 500, "total": 650}, {1: Cap.AGENT, 2: Cap.OWNER, 3: Cap.TOTAL}),
+        ({"agent": 300, "owner": 500, "total": 650}, {1: Cap.AGENT, 2: Cap.OWNER, 3: Cap.TOTAL, 0: Cap.TOTAL}),
     ],
 )
 async def test_there_is_room_until_a_cap_is_reached(rows, capped, limits, rooms):
