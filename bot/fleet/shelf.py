@@ -19,6 +19,7 @@ from bot.store.records import Reason, Snapshot, SnapshotState
 
 FOLDER = "snapshot-folder"
 """Keepsake: what this deployment's snapshots are kept below, so that several share a store."""
+LATER_SECONDS = 0.001
 PAGE = 500
 """Agents looked at in one go."""
 
@@ -43,6 +44,10 @@ class Shelf:
             # Not while the agent's last snapshot goes, and its key with it.
             await self._database.lock(await session.connection(), "snapshot", agent_id)
             snapshot.answered = await session.scalar(answered(agent_id)) or 0
+            # The newest is the one that was begun last, also where the clock was set back in between.
+            last = await session.scalar(select(func.max(Snapshot.created_at)).where(col(Snapshot.agent_id) == agent_id))
+            if last is not None and last >= snapshot.created_at:
+                snapshot.created_at = last + LATER_SECONDS
             session.add(snapshot)
         return snapshot
 
