@@ -5,23 +5,19 @@ import json
 import logging
 import math
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import make_url
 
-from bot.errors import BaalError, BadSettings, DatabaseLost, MachineError
+from bot.commands.beside import opened
+from bot.errors import BaalError, DatabaseLost, MachineError
 from bot.fleet.money import Account, Money, Usage
 from bot.fleet.runway import Burn
 from bot.machines.provider import Place
 from bot.settings import ProviderName, Settings, read_settings
 from bot.store.database import Database
 
-PATIENCE_SECONDS = 5.0
 NETWORK_SECONDS = 30.0
 NAME_CHARACTERS = 24
 HEAD = ("AGENT", "NAME", "OWNER", "STATE", "HOURS", "CREDITS", "30 DAYS")
@@ -43,7 +39,7 @@ def work(*, as_json: bool) -> int:
 
 
 async def _report(settings: Settings, *, as_json: bool) -> str:
-    async with _opened(settings) as database, httpx.AsyncClient(timeout=NETWORK_SECONDS) as http:
+    async with opened(settings) as database, httpx.AsyncClient(timeout=NETWORK_SECONDS) as http:
         money = Money(database, await _provider(settings, database, http))
         accounts, total = await money.accounts(), await money.total()
         burn, trouble = await _balance(money)
@@ -56,23 +52,6 @@ async def _balance(money: Money) -> tuple[Burn | None, str]:
         return await money.burn(), ""
     except MachineError as error:
         return None, str(error)
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Database]:
-    url = make_url(settings.database)
-    database = Database(settings.database, patience=PATIENCE_SECONDS)
-    if not database.is_server and not _is_there(url.database or ""):
-        raise BadSettings(f"there is no database {url.database}: start the bot once, or correct DATA_DIR")
-    try:
-        await database.open()
-        yield database
-    finally:
-        await database.close()
-
-
-def _is_there(path: str) -> bool:
-    return Path(path).exists()
 
 
 async def _provider(settings: Settings, database: Database, http: httpx.AsyncClient) -> Any:

@@ -19,6 +19,7 @@ from bot.store.records import Reason, Snapshot, SnapshotState
 
 FOLDER = "snapshot-folder"
 """Keepsake: what this deployment's snapshots are kept below, so that several share a store."""
+LATER_SECONDS = 0.001
 PAGE = 500
 """Agents looked at in one go."""
 
@@ -43,6 +44,10 @@ class Shelf:
             # Not while the agent's last snapshot goes, and its key with it.
             await self._database.lock(await session.connection(), "snapshot", agent_id)
             snapshot.answered = await session.scalar(answered(agent_id)) or 0
+            # The newest is the one that was begun last, also where the clock was set back in between.
+            last = await session.scalar(select(func.max(Snapshot.created_at)).where(col(Snapshot.agent_id) == agent_id))
+            if last is not None and last >= snapshot.created_at:
+                snapshot.created_at = last + LATER_SECONDS
             session.add(snapshot)
         return snapshot
 
@@ -99,13 +104,7 @@ class Shelf:
 
     async def get(self, snapshot_id: str) -> Snapshot:
         """This one; `SnapshotBroken` if it is not there, or not whole."""
-        async with self._database.session() as session:
-            snapshot = await session.get(Snapshot, snapshot_id)
-        if snapshot is None or snapshot.state is not SnapshotState.WHOLE:
-            raise SnapshotBroken(
-                f"there is no whole snapshot {snapshot_id}: `baal snapshots` lists those that there are"
-            )
-        return snapshot
+        return await whole(self._database, snapshot_id)
 
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep the whole snapshots of an agent until then."""
@@ -177,3 +176,22 @@ def answered(agent_id: int) -> Any:
 
 def _key_name(agent_id: int) -> str:
     return f"snapshot-key-{agent_id}"
+
+
+async def whole(database: Database, snapshot_id: str) -> Snapshot:
+    """The snapshot of that id; `SnapshotBroken` if it is not there, or not whole."""
+    async with database.session() as session:
+        snapshot = await session.get(Snapshot, snapshot_id)
+    if snapshot is None or snapshot.state is not SnapshotState.WHOLE:
+        raise SnapshotBroken(f"there is no whole snapshot {snapshot_id}: `baal snapshots` lists those that there are")
+    return snapshot
+
+
+async def kept(database: Database, agent_id: int | None = None) -> list[tuple[Snapshot, str]]:
+    """All whole ones (of one agent), the newest first, each with its agent's name."""
+    query = select(Snapshot, Agent.name).join(Agent, col(Agent.id) == col(Snapshot.agent_id))
+    query = query.where(col(Snapshot.state) == SnapshotState.WHOLE)
+    if agent_id is not None:
+        query = query.where(col(Snapshot.agent_id) == agent_id)
+    async with database.session() as session:
+        return list((await session.exec(query.order_by(col(Snapshot.created_at).desc()))).all())

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from agent import protocol
-from bot.errors import AgentBusy, AgentError, AgentRefused, NotHandedOver
+from bot.errors import AgentBusy, AgentError, AgentHeld, AgentRefused, NotHandedOver
 from bot.log import line
 from bot.machines.client import AgentClient, Door
 from bot.store.records import Reason, Snapshot
@@ -72,7 +72,8 @@ class Transfer:
 
     async def bring_ahead(self, agent_id: int, old: Door, new: Door) -> None:
         """Most of it, while the old one works on; what is brought is kept as a snapshot too."""
-        if (await self._client.health(new)).mode is protocol.Mode.STANDBY:
+        await self._require_state(old)
+        if await self._stands_by(new):
             await self.restore(await self.save(agent_id, old, Reason.UPDATE), new)
 
     async def hand_over(self, agent_id: int, old: Door, new: Door, epoch: int) -> None:
@@ -90,6 +91,7 @@ class Transfer:
         if await self._stands_by(new):
             try:
                 async with asyncio.timeout(RESCUE_SECONDS):
+                    await self._require_state(old)
                     sealed = await self._client.seal(old, epoch, SEAL_SECONDS[0])
                     await self._bring(old, new, sealed)
             except (AgentError, TimeoutError) as error:
@@ -109,6 +111,7 @@ class Transfer:
 
     async def put_away(self, agent_id: int, door: Door, epoch: int, reason: Reason, keep_until: float | None) -> None:
         """Seal it and keep what it holds, read again and compared; `NotHandedOver` if that is not the same."""
+        await self._require_state(door)
         sealed = await self._client.seal(door, epoch, SEAL_SECONDS[0])
         snapshot = await self.save(agent_id, door, reason, keep_until=keep_until)
         _compare(sealed, await self._safe.verify(snapshot))
@@ -123,6 +126,7 @@ class Transfer:
 
     async def seal(self, door: Door, epoch: int) -> protocol.Manifest:
         """Stop it in a calm moment, or else when its turns are over; `AgentBusy` if they do not end."""
+        await self._require_state(door)
         await self._calm(door)
         for seconds in SEAL_SECONDS[:-1]:
             try:
@@ -155,6 +159,11 @@ class Transfer:
     async def _works(self, door: Door, epoch: int) -> bool:
         health = await self._client.health(door)
         return health.mode is protocol.Mode.ACTIVE and health.epoch == epoch
+
+    async def _require_state(self, door: Door) -> None:
+        """`AgentHeld` by a copy that was started anew without what the agent is: nobody may take it for the agent."""
+        if await self._stands_by(door):
+            raise AgentHeld("it stands by: its machine came back empty, or its database was damaged")
 
     async def _stands_by(self, door: Door) -> bool:
         return (await self._client.health(door)).mode is protocol.Mode.STANDBY

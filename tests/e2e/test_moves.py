@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent import protocol
-from bot.errors import AgentHeld, AgentRefused, NotStarted
+from bot.errors import AgentHeld, AgentRefused, NotStarted, StoreAway
 from bot.fleet.books import MAX_ATTEMPTS
 from bot.store.models import MachineState, Phase, Purpose, Wanted
 from bot.store.records import Reason
@@ -233,6 +233,46 @@ async def test_a_machine_that_came_back_empty_gets_the_last_snapshot(world, tmp_
     assert (await world.books.machine(agent_id)).id == machine.id
     assert await remembered(world, agent_id) == (1, "u1")
     assert await say(world, agent_id, "u2")
+
+
+@pytest.fixture
+async def emptied(world, monkeypatch):
+    """An agent that has answered u1, on a machine that came back empty: it was started there, and stands by."""
+    agent_id = await running(world)
+    await say(world, agent_id, "u1")
+    await world.snapshot(agent_id)
+    machine, revive = await world.books.machine(agent_id), world.transfer.revive
+    await world.engine.wipe(await world.provider.reach(machine.id))
+
+    async def away(*_args):
+        monkeypatch.setattr(world.transfer, "revive", revive)
+        raise StoreAway("not now")
+
+    monkeypatch.setattr(world.transfer, "revive", away)
+    await world.fleet.lost(await world.books.agent(agent_id))
+    await world.attempt(agent_id, 2)
+    assert (await world.health(agent_id)).mode is protocol.Mode.STANDBY
+    return agent_id
+
+
+async def test_an_empty_copy_is_not_taken_for_the_agent_when_it_is_rescued(world, emptied):
+    await world.settled(emptied)
+
+    assert await remembered(world, emptied) == (1, "u1")
+
+
+async def test_an_empty_copy_is_not_put_to_sleep_for_the_agent(world, emptied):
+    await world.fleet.wish(emptied, wanted=Wanted.ASLEEP)
+
+    assert (await world.settled(emptied)).phase is Phase.RUNNING
+    assert (await world.snapshots.newest(emptied)).last_turn == "u1"
+
+
+async def test_an_empty_copy_is_not_what_an_update_moves(world, emptied):
+    await world.fleet.wish(emptied, release="r2")
+
+    assert (await world.settled(emptied)).release == "r1"
+    assert (await world.snapshots.newest(emptied)).last_turn == "u1"
 
 
 async def test_what_is_deleted_is_kept_for_seven_days(world):

@@ -292,7 +292,9 @@ async def test_a_lost_connection_is_no_reason_to_restart_an_agent(post):
     assert post.agents.revived == []
 
 
-@pytest.mark.parametrize("error", [AgentBusy("draining", "ask again"), AgentRefused("sealed", "no"), RuntimeError("broken")])
+@pytest.mark.parametrize(
+    "error", [AgentBusy("draining", "ask again"), AgentRefused("sealed", "no"), RuntimeError("broken")]
+)
 async def test_an_agent_that_does_not_let_itself_be_called_is_called_again_later(post, error):
     post.agents.script = [error, error, says(letter(5))]
 

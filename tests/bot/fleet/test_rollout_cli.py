@@ -141,7 +141,7 @@ def test_from_start_to_undo(baal, ids):
     assert baal("start", NEW, "--yes") == 1
     assert baal.err == "rollout 1 is open (canary): wait for it, or `baal rollout abort` or `undo` it\n"
     assert baal("pause", "--reason", "lunch") == 0
-    assert baal("status") == 1
+    assert baal("status") == 78
     assert "⚠ lunch" in baal.out
     assert baal("resume") == 0
     baal.fleet(run_to_its_end)
@@ -239,7 +239,7 @@ def test_resumed_what_left_the_registry_is_noticed(baal, ids, monkeypatch):
 def test_a_database_that_is_not_there_is_not_made(tmp_path, environment, baal, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'other.sqlite'}")
 
-    assert baal("status") == 1
+    assert baal("status") == 78
 
     assert baal.err.startswith(f"there is no database {tmp_path / 'other.sqlite'}: start the bot once")
     assert not (tmp_path / "other.sqlite").exists()

@@ -209,6 +209,17 @@ async def test_two_first_snapshots_of_an_agent_at_once_have_one_key(world):
 # --- what goes
 
 
+async def test_the_newest_is_the_one_taken_last_also_where_the_clock_was_ahead_before(world):
+    world.clock.now += HOUR
+    before = await world.save()
+    world.clock.now -= HOUR
+    after = await world.save()
+    newest = await world.save()
+
+    assert (await world.snapshots.newest(ADA)).id == newest.id
+    assert [each.id for each in await world.snapshots.of(ADA)] == [newest.id, after.id, before.id]
+
+
 async def test_the_newest_and_one_a_day_are_kept(world):
     await world.agent(ADA)
     world.clock.now = 20_000 * DAY + 60
