@@ -33,7 +33,6 @@ from bot.errors import DatabaseLost
 from bot.fleet.assembly import Accounts, World, assemble
 from bot.fleet.books import Books
 from bot.fleet.notices import Notices
-from bot.fleet.runway import Paid, Runway
 from bot.health import Health, Standby
 from bot.machines.client import AgentClient
 from bot.machines.opening import open_authority, open_engine, open_provider
@@ -113,8 +112,6 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
     engine = await open_engine(settings, keepsakes, authority)
     stack.push_async_callback(engine.close)
     provider = await open_provider(settings, database, engine, keepsakes, http)
-    if isinstance(provider, Paid):
-        await stack.enter_async_context(Runway(provider.burn).watched())
     notices = Notices(database)
     accounts = Accounts(people.users, people.chats, people.agents, people.libertai, people.tools)
     world = World(database, keepsakes, books, provider, engine, client, notices, notifier)
@@ -150,6 +147,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         inbox=Inbox(database, vault, people.chats, bot),
         wake=conversations.wake,
         dispatch=updates.dispatch,
+        idle_minutes=settings.agent_idle_minutes,
         deleted=DeletedAgents(database, people.agents),
         imports=Imports(database),
         parcels=Parcels(staff.states, sender, telegram_files, folder=folder),

@@ -1,4 +1,5 @@
-"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal rollout`, `baal new-key`.
+"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal rollout`, `baal money`, `baal snapshots`,
+`baal restore`, `baal new-key`.
 
 Each loads what it needs by itself: `--help` should not wait two seconds for the bot, and a container asks for its
 health four times a minute.
@@ -9,7 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bot.commands.money import add_money
 from bot.commands.rollout import add_rollout
+from bot.commands.snapshots import add_snapshots
 from bot.errors import BadSettings
 
 BAD_CONFIGURATION = 78
@@ -128,4 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
     add_rollout(commands)
+    add_money(commands)
+    add_snapshots(commands)
     return parser

@@ -16,6 +16,7 @@ BaalError                   str() is for the log; never shown to a Telegram user
 ├── MachineError
 │   ├── NoCapacity          the provider has no machine to rent
 │   │   └── NoCredit        the operator's balance does not last for one more
+│   ├── SpendCapReached     what the operator allows for machines this month is spent
 │   ├── NotReached          the machine did not come up in time
 │   ├── NotPrepared         Docker could not be installed on it
 │   ├── NotStarted          the agent did not start; `log` holds its last lines
@@ -119,6 +120,20 @@ class NoCredit(NoCapacity):
         return type(self), (self.required, self.available)
 
 
+class SpendCapReached(MachineError):
+    """What the operator allows for machines this month is spent: for this agent, its owner, or in total (`cap`)."""
+
+    code = "spend-cap"
+
+    def __init__(self, cap: str) -> None:
+        super().__init__(f"the spend cap ({cap}) of this month is reached: raise it, or wait for the next month")
+        self.cap = cap
+
+    def __reduce__(self) -> tuple[type["SpendCapReached"], tuple[str]]:
+        """As it was made: the durable engine keeps the errors of steps, and makes them again after a crash."""
+        return type(self), (self.cap,)
+
+
 class NotReached(MachineError):
     """The machine did not come up in time."""
 
@@ -172,7 +187,16 @@ class AgentOffline(AgentError):
 
 
 class AgentBusy(AgentError):
-    """The agent takes no turn at the moment; ask again."""
+    """The agent takes no turn at the moment; ask again. `kind` and `text` are the refusal's."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+        self.text = text
+
+    def __reduce__(self) -> tuple[type["AgentBusy"], tuple[str, str]]:
+        """As it was made: the durable engine keeps the errors of steps, and makes them again after a crash."""
+        return type(self), (self.kind, self.text)
 
 
 class AgentHeld(AgentError):

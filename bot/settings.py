@@ -163,6 +163,12 @@ class Settings(BaseSettings):
 
     free_tier_daily_messages: int = Field(default=50, ge=0)
     max_agents_per_user: int = Field(default=3, ge=0)
+    spend_cap_agent: int = Field(default=0, ge=0)
+    """Credits of the provider that the machines of one agent may cost in a calendar month (UTC); 0: no cap."""
+    spend_cap_owner: int = Field(default=0, ge=0)
+    """The same of all agents of one person."""
+    spend_cap_total: int = Field(default=0, ge=0)
+    """The same of all machines, with those of the pool."""
     log_level: str = "INFO"
 
     @field_validator("default_models", "ssh_hosts", "admin_ids", mode="before")

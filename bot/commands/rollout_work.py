@@ -1,21 +1,16 @@
 """`baal rollout …`: open the database beside the bot that runs, say what is to be done, and tell how it stands."""
 
 import asyncio
-import getpass
 import logging
-import os
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import URL, make_url
 
+from bot.commands.beside import NOBODY_ACTS, opened, user
 from bot.commands.rollout_words import plan_of, told
 from bot.errors import DatabaseLost, MachineError, RolloutRefused
 from bot.fleet.rollout.control import Control, Draft
@@ -31,7 +26,6 @@ SAID = {
     "pause": "is paused; what is under way goes on to its end.",
     "abort": "is aborted; what is under way goes on to its end, and what is updated stays.",
 }
-NOBODY_ACTS = "No bot runs on this database now: it goes on when one does."
 
 
 def work(verb: str, words: dict[str, Any]) -> int:
@@ -49,7 +43,7 @@ def work(verb: str, words: dict[str, Any]) -> int:
 
 async def _work(verb: str, words: dict[str, Any]) -> int:
     settings = read_settings()
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         control = Control(
             database, by=user(), setting=settings.agent_image, operators=settings.admin_ids, clock=time.time
         )
@@ -66,32 +60,6 @@ async def _work(verb: str, words: dict[str, Any]) -> int:
             case _:
                 rollout = await getattr(control, verb)(words["reason"])
                 return await terminal.done(f"Rollout {rollout.id} {SAID[verb]}")
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Database]:
-    """The database; it has to be there: a command that makes one has the wrong settings."""
-    url = make_url(settings.database)
-    database = Database(settings.database, patience=5.0)
-    if not database.is_server and not _is_there(url):
-        raise RolloutRefused(f"there is no database {url.database}: start the bot once, or correct DATA_DIR")
-    try:
-        await database.open()
-        yield database
-    finally:
-        await database.close()
-
-
-def _is_there(url: URL) -> bool:
-    return Path(url.database or "").exists()
-
-
-def user() -> str:
-    """Who is logged in; in a container, where nobody has a name, the number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import httpx
 from pydantic import SecretStr
 
-from bot.doctor import aleph, bot_api, clock, configuration, database, folder, image, inference, servers
+from bot.doctor import aleph, bot_api, clock, configuration, database, folder, image, inference, servers, snapshots
 from bot.doctor.checks import Check, run_all
 from bot.doctor.findings import Finding, Mark, table
 from bot.errors import BadSettings
@@ -33,6 +33,7 @@ def checks(settings: Settings, http: httpx.AsyncClient, now: Callable[[], float]
     content = database.reading(settings)
     return [
         *folder.checks(settings),
+        *snapshots.checks(settings),
         *database.checks(settings, content),
         *bot_api.checks(settings, http),
         *inference.checks(settings, http),

@@ -1,7 +1,7 @@
 """Look through an agent's archive as it streams by: whether it is whole, and what its manifest says.
 
-The form is the agent's: one tar of `agent.db`, the members of the workspace and, at its end, `manifest.json`, which
-has the SHA-256 of the database and of all blocks of the workspace together.
+The form is the agent's: one tar of `agent.db`, the members of the workspace (and what lists them) and, at its end,
+`manifest.json`, which has the SHA-256 of the database and of all blocks in between together.
 """
 
 import hashlib
@@ -149,6 +149,8 @@ class Archive:
         return len(rest)
 
     def _compare(self, manifest: Manifest) -> None:
+        if manifest.base:
+            raise SnapshotBroken("it holds only what differs from what some machine had")
         found = {DATABASE: self._database.found if self._database else (0, "")}
         if self._workspace.size:
             found[WORKSPACE] = self._workspace.found

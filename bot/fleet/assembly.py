@@ -1,20 +1,26 @@
 """The fleet put together: what makes wishes come true, and what watches over agents, machines and money."""
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from bot.accounts.agents import Agents
 from bot.accounts.chats import Chats
+from bot.accounts.kept import KeptAnswers
 from bot.accounts.libertai import LibertAI
 from bot.accounts.tools import ToolPolicy
 from bot.accounts.users import Users
 from bot.fleet.books import Books
-from bot.fleet.checkup import Checkup
+from bot.fleet.caps import LOOK_SECONDS as CAPS_LOOK_SECONDS
+from bot.fleet.caps import Caps, CapWatch, SpendCaps
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.deploy import Deployer
 from bot.fleet.durable import Durable, step
 from bot.fleet.fleet import Fleet
-from bot.fleet.idle import LOOK_SECONDS, Idle
+from bot.fleet.idle import LOOK_SECONDS as IDLE_LOOK_SECONDS
+from bot.fleet.idle import Idle
+from bot.fleet.money import Money
 from bot.fleet.moves import Moves
 from bot.fleet.notices import Notices
 from bot.fleet.notifier import OPERATOR, Notifier
@@ -23,9 +29,10 @@ from bot.fleet.pool import Pool, Ports
 from bot.fleet.pool_books import PoolBooks
 from bot.fleet.probes import Probes
 from bot.fleet.retention import Retention
-from bot.fleet.rollout.ports import Unpaid
+from bot.fleet.rollout.probes import AgentProbes
 from bot.fleet.rollout.runner import Runner
 from bot.fleet.rollout.watcher import Watcher as RolloutWatcher
+from bot.fleet.runway import Paid, Runway, Warnings
 from bot.fleet.safety import Safety
 from bot.fleet.shelf import Shelf
 from bot.fleet.snapshots import Snapshots
@@ -45,6 +52,13 @@ from bot.store.releases import Releases
 
 STORM_ID_SECONDS = 3_600.0
 """The operator hears of a storm once in so long."""
+
+
+class Watched(Protocol):
+    """Goes on for as long as the fleet works."""
+
+    def watched(self) -> AbstractAsyncContextManager[None]:
+        """It goes on until the end of the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +97,8 @@ class Staff:
 def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
     """Build all of it; nothing runs before `Fleet.start`."""
     snapshots = _snapshots(settings, world)
-    pool = _pool(settings, world)
+    money, caps = Money(world.database, world.provider), SpendCaps(world.database, _caps(settings))
+    pool = _pool(settings, world, money, caps)
     deployer = Deployer(
         world.books,
         accounts.agents,
@@ -92,6 +107,8 @@ def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
         engine=world.engine,
         client=world.client,
         reserve=pool,
+        check_cap=caps.check,
+        credits_per_hour=money.credits_per_hour,
     )
     transfer = Transfer(world.client, snapshots)
     moves = Moves(world.books, deployer, transfer, world.notices)
@@ -102,8 +119,10 @@ def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
     safety = Safety(
         world.database, snapshots, world.books, accounts.agents, world.client, minutes=settings.snapshot_minutes
     )
-    watchers = (safety, pool, _idle(settings, world, fleet), _probes(world, deployer, fleet))
-    for each in (*watchers, _rollouts(settings, world, deployer, fleet)):
+    watchers: list[Watched] = [safety, pool, *_sleepers(settings, world, caps, fleet), _probes(world, deployer, fleet)]
+    if isinstance(world.provider, Paid):
+        watchers.append(_runway(world, world.provider))
+    for each in (*watchers, _rollouts(settings, accounts, world, money, fleet)):
         fleet.attend(each.watched)
     return Staff(fleet, States(world.books, accounts.agents, fleet, world.client, snapshots))
 
@@ -131,10 +150,11 @@ def _specs(settings: Settings, accounts: Accounts, world: World) -> Specs:
     )
 
 
-def _pool(settings: Settings, world: World) -> Pool:
-    async def may_rent() -> bool:
-        return True
+def _caps(settings: Settings) -> Caps:
+    return Caps(settings.spend_cap_agent, settings.spend_cap_owner, settings.spend_cap_total)
 
+
+def _pool(settings: Settings, world: World, money: Money, caps: SpendCaps) -> Pool:
     async def tell(notice_id: str, text: str, /, *, why: str) -> None:
         await world.notices.post(notice_id, OPERATOR, text, why=why)
 
@@ -142,17 +162,26 @@ def _pool(settings: Settings, world: World) -> Pool:
         PoolBooks(world.database, world.provider.name),
         world.provider,
         world.engine,
-        Ports(Releases(world.database, settings.agent_image).newest, may_rent, tell),
+        Ports(Releases(world.database, settings.agent_image).newest, caps.may_rent, tell, money.credits_per_hour),
         size=settings.pool_size,
         recycle_seconds=settings.pool_hours * 3_600,
     )
 
 
-def _idle(settings: Settings, world: World, fleet: Fleet) -> Watcher:
+def _sleepers(settings: Settings, world: World, caps: SpendCaps, fleet: Fleet) -> list[Watcher]:
     async def sleep(agent_id: int) -> None:
         await fleet.wish(agent_id, wanted=Wanted.ASLEEP)
 
-    return Watcher("idle", LOOK_SECONDS, Idle(world.database, sleep, minutes=settings.agent_idle_minutes).look)
+    idle = Idle(world.database, sleep, minutes=settings.agent_idle_minutes)
+    beyond = CapWatch(caps, sleep, world.notices.post)
+    return [Watcher("idle", IDLE_LOOK_SECONDS, idle.look), Watcher("caps", CAPS_LOOK_SECONDS, beyond.look)]
+
+
+def _runway(world: World, provider: Paid) -> Runway:
+    async def tell(notice_id: str, text: str, /, **facts: Any) -> None:
+        await world.notices.post(notice_id, OPERATOR, text, **facts)
+
+    return Runway(provider.burn, warnings=Warnings(KeptAnswers(world.database), tell))
 
 
 def _probes(world: World, deployer: Deployer, fleet: Fleet) -> Probes:
@@ -163,8 +192,6 @@ def _probes(world: World, deployer: Deployer, fleet: Fleet) -> Probes:
     return Probes(world.books, world.client, deployer.door, fleet.lost, tell_storm)
 
 
-def _rollouts(settings: Settings, world: World, deployer: Deployer, fleet: Fleet) -> RolloutWatcher:
-    checkup = Checkup(world.books, world.client, deployer.door)
-    return RolloutWatcher(
-        Runner(world.database, world.books, fleet.nudge, checkup, Unpaid(), operators=settings.admin_ids)
-    )
+def _rollouts(settings: Settings, accounts: Accounts, world: World, money: Money, fleet: Fleet) -> RolloutWatcher:
+    probes = AgentProbes(world.books, accounts.agents, world.client)
+    return RolloutWatcher(Runner(world.database, world.books, fleet.nudge, probes, money, operators=settings.admin_ids))

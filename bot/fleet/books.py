@@ -63,10 +63,12 @@ class Books(MachineRows):
             query = select(col(Agent.id)).where(col(Agent.phase).in_(SERVING), col(Agent.wanted) == Wanted.ON)
             return [agent_id or 0 for agent_id in await session.exec(query)]
 
-    async def wish(self, agent_id: int, *, release: str | None = None, wanted: Wanted | None = None) -> bool:
-        """Want another release of it, or something else of it; False if that is wanted already, or it is deleted.
+    async def wish(
+        self, agent_id: int, *, release: str | None = None, wanted: Wanted | None = None, restore: str | None = None
+    ) -> bool:
+        """Want it to run another release, to be on or asleep, to go back to a snapshot (its id).
 
-        Whoever asks for it to be awake or asleep while it is neither may ask again: that is one wish.
+        False if that is wanted already, or the agent is deleted.
         """
         async with self._database.transaction() as transaction:
             values: dict[str, Any] = {"generation": col(Agent.generation) + 1, "attempt": 1, "next_at": 0.0}
@@ -77,6 +79,9 @@ class Books(MachineRows):
             if wanted is not None:
                 values["wanted"] = wanted
                 differs.append(col(Agent.wanted) != wanted)
+            if restore is not None:
+                values["restore_id"] = restore
+                differs.append(col(Agent.restore_id).is_distinct_from(restore))
             change = update(Agent).where(col(Agent.id) == agent_id, col(Agent.wanted) != Wanted.DELETED, or_(*differs))
             return bool((await transaction.execute(change.values(**values))).rowcount)
 
@@ -138,7 +143,7 @@ class Books(MachineRows):
         """
         async with self._database.transaction() as transaction:
             was = await transaction.scalar(select(col(Agent.machine_id)).where(col(Agent.id) == attempt.agent_id))
-            facts = self._fulfilled(attempt, Phase.RUNNING) | {"machine_id": machine.id}
+            facts = self._fulfilled(attempt, Phase.RUNNING) | {"machine_id": machine.id, "restore_id": None}
             if not (await transaction.execute(self._changing(attempt, **facts))).rowcount:
                 return False
             now = update(Machine).where(col(Machine.id) == machine.id).values(state=MachineState.ACTIVE)
@@ -170,7 +175,14 @@ class Books(MachineRows):
         return facts | {"error": None, "error_code": None, "next_at": 0.0}
 
     async def fail(
-        self, attempt: Attempt, *, error: str, code: str, forever: bool, at_once: bool, instead: dict[str, Any]
+        self,
+        attempt: Attempt,
+        *,
+        error: str,
+        code: str,
+        forever: bool,
+        at_once: bool = False,
+        instead: dict[str, Any] | None = None,
     ) -> bool:
         """Write down why an attempt failed: the next comes later (after 5, 10, 20 … s), or none does.
 
@@ -179,7 +191,7 @@ class Books(MachineRows):
         """
         is_last = at_once or (not forever and attempt.number >= MAX_ATTEMPTS)
         if is_last:
-            later = {"phase": Phase.FAILED, "observed_generation": attempt.generation} | instead
+            later = {"phase": Phase.FAILED, "observed_generation": attempt.generation} | (instead or {})
         else:
             delay = BACKOFF_SECONDS * 2 ** min(attempt.number - 1, MOST_DOUBLINGS)
             later = {"attempt": attempt.number + 1, "next_at": self._clock() + delay}
@@ -231,7 +243,12 @@ class Books(MachineRows):
 
     async def outdo(self, agent_id: int, seen: int) -> None:
         """Make the wanted version higher than what the agent has seen."""
-        await self._configuration(agent_id, version=seen + 1)
+        async with self._database.transaction() as transaction:
+            await transaction.execute(self._database.insert_new(Configuration, {"agent_id": agent_id}))
+            change = update(Configuration).where(
+                col(Configuration.agent_id) == agent_id, col(Configuration.version) <= seen
+            )
+            await transaction.execute(change.values(version=seen + 1, observed_version=UNHEARD))
 
     async def _configuration(self, agent_id: int, **values: int) -> None:
         async with self._database.transaction() as transaction:

@@ -39,10 +39,16 @@ class Plan(StrEnum):
     """On the machine that it has."""
     REPLACE = "replace"
     """A machine with another release follows the one that works."""
+    RESTORE = "restore"
+    """A machine with another state follows the one that works."""
     RECOVER = "recover"
     """A machine follows one that failed."""
     SLEEP = "sleep"
     DISMANTLE = "dismantle"
+
+
+GENTLE = {Plan.REPLACE, Plan.RESTORE, Plan.SLEEP}
+"""Plans for an agent that works: if they fail, it goes on as before."""
 
 
 class Converger:
@@ -101,6 +107,7 @@ class Converger:
             Plan.DEPLOY: self._deploy,
             Plan.REFRESH: self._refresh,
             Plan.REPLACE: self._replace,
+            Plan.RESTORE: self._restore,
             Plan.RECOVER: self._recover,
             Plan.SLEEP: self._fall_asleep,
             Plan.DISMANTLE: self._dismantle,
@@ -119,6 +126,8 @@ class Converger:
         machine = await self._books.machine(attempt.agent_id)
         if machine is None:
             return Plan.DEPLOY
+        if agent.restore_id:
+            return Plan.RESTORE
         if machine.release not in {"", agent.release}:
             return Plan.REPLACE
         is_first = attempt.number == 1
@@ -132,6 +141,8 @@ class Converger:
         if agent.ready_at:
             await self._phase(attempt, Phase.RESTORING, self._moves.revive)
         await self._phase(attempt, Phase.PROVING, self._moves.prove_and_activate)
+        if agent.restore_id:
+            await self._phase(attempt, Phase.PROVING, self._moves.settle_in, name="settle in")
         await self._switch(attempt)
 
     async def _refresh(self, attempt: Attempt) -> None:
@@ -144,6 +155,15 @@ class Converger:
         await self._phase(attempt, Phase.UPDATING, self._moves.bring_ahead, name="bring ahead")
         await self._phase(attempt, Phase.UPDATING, self._moves.prove, name="prove")
         await self._phase(attempt, Phase.UPDATING, self._moves.hand_over, name="hand over")
+        await self._switch(attempt)
+
+    async def _restore(self, attempt: Attempt) -> None:
+        await self._make_successor(attempt, Purpose.UPDATE, shown=Phase.UPDATING)
+        await self._phase(attempt, Phase.UPDATING, self._moves.prove, name="prove")
+        await self._phase(attempt, Phase.UPDATING, self._moves.put_aside, name="put aside")
+        await self._phase(attempt, Phase.UPDATING, self._moves.revive, name="restore")
+        await self._phase(attempt, Phase.UPDATING, self._moves.prove_and_activate, name="activate")
+        await self._phase(attempt, Phase.UPDATING, self._moves.settle_in, name="settle in")
         await self._switch(attempt)
 
     async def _recover(self, attempt: Attempt) -> None:
@@ -229,7 +249,7 @@ class Converger:
             await self._step("give back", give_back)
         except Exception as error:  # noqa: BLE001  a job's top: the machine stays doomed, and the sweep tries for ever
             log.warning(line("machine not given back yet", attempt=attempt.id, why=error))
-        if plan in {Plan.REPLACE, Plan.SLEEP}:
+        if plan in GENTLE:
             try:
                 await self._step("go on", lambda: self._under_lease(attempt, self._moves.go_on(attempt.agent_id)))
             except (AgentError, MachineError) as error:
@@ -239,7 +259,10 @@ class Converger:
     async def _instead(self, agent: Agent, plan: Plan) -> dict[str, Any]:
         """What an agent is whose wish does not come true for good, if it has not failed: what it was before."""
         machine = await self._books.machine(agent.id or 0)
-        if machine is None or plan not in {Plan.REPLACE, Plan.SLEEP}:
+        if plan is Plan.DEPLOY and agent.ready_at:
+            # All that it is stays where it is; whoever writes to it tries again.
+            return {"phase": Phase.ASLEEP, "wanted": Wanted.ASLEEP, "restore_id": None}
+        if machine is None or plan not in GENTLE:
             return {}
-        before = {"phase": Phase.RUNNING, "wanted": Wanted.ON}
+        before = {"phase": Phase.RUNNING, "wanted": Wanted.ON, "restore_id": None}
         return before | ({"release": machine.release} if plan is Plan.REPLACE else {})

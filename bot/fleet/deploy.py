@@ -7,7 +7,7 @@ from typing import Protocol
 
 from agent import protocol
 from bot.accounts.agents import Agents
-from bot.errors import AgentError, AgentRefused, HealingStopped, MachineError, NotProved
+from bot.errors import AgentBusy, AgentError, AgentRefused, HealingStopped, MachineError, NotProved
 from bot.fleet.books import Books
 from bot.fleet.specs import Specs
 from bot.log import line
@@ -177,7 +177,7 @@ class Deployer:
     async def _check_model(self, door: Door) -> None:
         try:
             await self._client.probe(door)
-        except AgentRefused as refusal:
+        except (AgentRefused, AgentBusy) as refusal:
             if refusal.kind not in NOT_THE_MACHINES:
                 raise NotProved(f"it does not reach its model: {refusal}") from refusal
         except AgentError as error:

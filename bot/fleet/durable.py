@@ -5,11 +5,14 @@ again whatever is not as wanted.
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
@@ -18,11 +21,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from bot.errors import BadSettings
+from bot.log import line
 from bot.store.database import server_options
 from bot.store.reach import complaint
 
+log = logging.getLogger(__name__)
+
 APPLICATION_VERSION = "2"
-"""Constant: by default it is a hash of the code, and work begun before an edit would stay pending for ever."""
+"""To be counted up when the steps of work in flight have changed. By default it is a hash of the code, and work begun
+before any edit would stay pending for ever."""
 
 STOP_SECONDS = 5
 CONNECTIONS = 10
@@ -30,6 +37,11 @@ SCHEMA = "dbos"
 NO_WORKFLOW = "none"
 """An id that no attempt has."""
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+KEPT_SECONDS = 14 * 86_400.0
+"""So long it can be looked up how an attempt went."""
+TIDY_SECONDS = 86_400.0
+TIDY_END_SECONDS = 5.0
+BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,8 @@ class Durable:
         self._url = url
         self._run: Any = None
         self._engine: Engine | None = None
+        self._tidying: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
 
     async def start(self, converge: Converge) -> None:
         """Open the database and go on with what was in flight when the last process died.
@@ -94,8 +108,11 @@ class Durable:
             self._run = DBOS.workflow(name="converge")(run)
             # On this thread: its loop becomes the one that workflows run on.
             DBOS.launch()
+            await self._cancel_other_versions()
         except DBAPIError as error:
             raise BadSettings(complaint(error)) from error
+        self._ending.clear()
+        self._tidying = asyncio.create_task(self._tidy_until_the_end(), name="durable history")
 
     async def submit(self, attempt: Attempt) -> None:
         """Start it; one that was submitted before is left as it is."""
@@ -114,8 +131,30 @@ class Durable:
         await DBOS.get_workflow_status_async(NO_WORKFLOW)
         return ""
 
+    async def gc(self, *, now: float | None = None) -> int:
+        """Forget work that ended two weeks ago; how many attempts that were."""
+        before = datetime.fromtimestamp((time.time() if now is None else now) - KEPT_SECONDS, UTC)
+        count = 0
+        while True:
+            old = await DBOS.list_workflows_async(
+                status=sorted(ENDED),
+                completed_before=before.isoformat(),
+                limit=BATCH,
+                load_input=False,
+                load_output=False,
+            )
+            if not old or self._ending.is_set():
+                return count
+            await DBOS.delete_workflows_async([each.workflow_id for each in old])
+            count += len(old)
+
     async def stop(self) -> None:
         """Wait a moment for running work; the next start goes on with what is left."""
+        self._ending.set()
+        if self._tidying:
+            # Cancelled at once, its thread would go on with a connection that nobody closes.
+            await asyncio.wait({self._tidying}, timeout=TIDY_END_SECONDS)
+            self._tidying.cancel()
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=STOP_SECONDS)
         self._run = None
         # DBOS made its own, now closed, executor this loop's default.
@@ -124,6 +163,24 @@ class Durable:
             # A thread of DBOS that lost its connection would look for another one for ever, and keep the process alive.
             event.listen(self._engine, "do_connect", _refuse)
             self._engine.dispose()
+
+    async def _cancel_other_versions(self) -> None:
+        """DBOS never goes on with them, and does not say so: cancelled, the sweep begins them anew."""
+        pending = await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+        others = [each.workflow_id for each in pending if each.app_version != APPLICATION_VERSION]
+        if others:
+            log.info(line("work of another version begins anew", attempts=",".join(others)))
+            await DBOS.cancel_workflows_async(others)
+
+    async def _tidy_until_the_end(self) -> None:
+        while not self._ending.is_set():
+            try:
+                if count := await self.gc():
+                    log.info(line("durable history tidied", attempts=count))
+            except Exception as error:  # noqa: BLE001  a loop's top: done again tomorrow
+                log.warning(line("durable history not tidied", why=error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), TIDY_SECONDS)
 
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {

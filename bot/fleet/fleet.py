@@ -87,9 +87,11 @@ class Fleet:
         """Its name, job or model has changed: tell it now; False if it will hear of it later."""
         return await self._configurer.bring(agent_id)
 
-    async def wish(self, agent_id: int, *, release: str | None = None, wanted: Wanted | None = None) -> bool:
-        """Want another release of it, or have it on or asleep; False if it is wanted so already, or deleted."""
-        is_new = await self._books.wish(agent_id, release=release, wanted=wanted)
+    async def wish(
+        self, agent_id: int, *, release: str | None = None, wanted: Wanted | None = None, restore: str | None = None
+    ) -> bool:
+        """`Books.wish`, and begin at once."""
+        is_new = await self._books.wish(agent_id, release=release, wanted=wanted, restore=restore)
         if is_new:
             await self.nudge(agent_id)
         return is_new

@@ -7,7 +7,7 @@ from sqlalchemy import Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
-from bot.store.models import Agent, Machine, MachineState, Phase, Purpose, Wanted
+from bot.store.models import SERVING, Agent, Machine, MachineState, Phase, Purpose, Wanted
 
 LEASE_SECONDS = 120
 COMING = (MachineState.INTENT, MachineState.RENTED)
@@ -119,6 +119,18 @@ class MachineRows:
                 col(Agent.wanted) == Wanted.ON,
             )
             return dict((await session.exec(query)).all())
+
+    async def settled(self, agent_ids: Collection[int]) -> list[tuple[Agent, Machine]]:
+        """Those of them that run as wanted, and where, by id."""
+        async with self._database.session() as session:
+            query = select(Agent, Machine).join(Machine, col(Machine.id) == col(Agent.machine_id))
+            query = query.where(
+                col(Agent.id).in_(agent_ids),
+                col(Agent.phase).in_(SERVING),
+                col(Agent.wanted) == Wanted.ON,
+                col(Agent.observed_generation) == col(Agent.generation),
+            )
+            return [(agent, machine) for agent, machine in await session.exec(query.order_by(col(Agent.id)))]
 
     async def healed_since(self, agent_id: int, since: float) -> int:
         """How many machines were rented for it since then (Unix time) because another had failed."""

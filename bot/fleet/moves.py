@@ -17,7 +17,8 @@ from bot.store.records import Reason, Snapshot
 
 log = logging.getLogger(__name__)
 
-KEPT_AFTER_DELETION = 7 * 86_400.0
+KEPT_SECONDS = 7 * 86_400.0
+"""Of what an agent was before it was deleted, or went back to something else."""
 WHY_CHARS = 500
 LAST_WORDS_SECONDS = 120.0
 """So long a machine that is to be deleted may take to say what it holds; then the snapshot before has to do."""
@@ -35,8 +36,9 @@ class Moves:
     # --- to a successor
 
     async def revive(self, agent_id: int) -> None:
-        """Bring the newest snapshot to the successor."""
-        await self._transfer.revive(agent_id, await self._new(agent_id))
+        """Bring the snapshot that is wanted to the successor, or else the newest."""
+        agent = await self._books.agent(agent_id)
+        await self._transfer.revive(agent_id, await self._new(agent_id), agent.restore_id)
 
     async def rescue(self, agent_id: int) -> None:
         """Bring to the successor what the failed machine still tells, or else the newest snapshot."""
@@ -64,6 +66,13 @@ class Moves:
         await self._deployer.prove(agent_id, machine, thinks=False)
         await self._transfer.activate(await self._new(agent_id), await self._books.epoch_of(machine))
 
+    async def settle_in(self, agent_id: int) -> None:
+        """The successor holds another state than the agent had: kept at once, and under the name that it has here."""
+        machine, agent = await self._deployer.successor(agent_id), await self._books.agent(agent_id)
+        seen = (await self._deployer.health(agent, machine)).config_version or 0
+        await self._books.outdo(agent_id, seen)
+        await self._transfer.save(agent_id, await self._new(agent_id), Reason.UPDATE)
+
     # --- where it is
 
     async def prove_in_place(self, agent_id: int) -> None:
@@ -87,18 +96,26 @@ class Moves:
         if (await self._deployer.health(agent, machine)).mode is protocol.Mode.SEALED:
             await self._activate_anew(agent_id, machine, self._deployer.door(agent, machine))
 
+    async def put_aside(self, agent_id: int) -> None:
+        """Keep for some days what it was before it goes back to something else; it does nothing from here on."""
+        until = self._books.now() + KEPT_SECONDS
+        await self._put_away(agent_id, Reason.UPDATE, until)
+
     async def put_away(self, agent_id: int) -> None:
         """Keep all of it in a snapshot that was read again; what it does from here on would be lost, so nothing."""
+        await self._put_away(agent_id, Reason.SLEEP, None)
+
+    async def _put_away(self, agent_id: int, reason: Reason, keep_until: float | None) -> None:
         agent, machine = await self._books.agent(agent_id), await self._books.machine(agent_id)
         if machine is None:
             return
         epoch = await self._books.next_epoch(agent_id)
-        await self._transfer.put_away(agent_id, self._deployer.door(agent, machine), epoch, Reason.SLEEP, None)
+        await self._transfer.put_away(agent_id, self._deployer.door(agent, machine), epoch, reason, keep_until)
 
     async def keep_last(self, agent_id: int) -> None:
         """Keep what a deleted agent was for some days, as far as its machine still tells."""
         agent, machine = await self._books.agent(agent_id), await self._books.machine(agent_id)
-        until = self._books.now() + KEPT_AFTER_DELETION
+        until = self._books.now() + KEPT_SECONDS
         if machine is not None and machine.url:
             epoch = await self._books.next_epoch(agent_id)
             try:

@@ -25,6 +25,11 @@ LOOK_SECONDS = 15.0
 RECYCLE_SECONDS = 24 * 3600.0
 
 
+async def no_price() -> float:
+    """Machines cost nothing."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What the pool asks and tells others.
@@ -36,6 +41,7 @@ class Ports:
     release: Callable[[], Awaitable[str]]
     may_rent: Callable[[], Awaitable[bool]]
     tell: Tell
+    credits_per_hour: Callable[[], Awaitable[float]] = no_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class Pool:
             if await self._books.doom(machine.id, machine.state):
                 log.info(line("machine of the pool doomed", machine=machine.id, was=machine.state))
         for _ in range(min(due.rent, self._work.slots)):
-            await self._books.intend()
+            await self._books.intend(credits_per_hour=await self._ports.credits_per_hour())
 
     async def _watch(self) -> None:
         while True:

@@ -69,9 +69,10 @@ class PoolBooks:
         # On Postgres those who claim at the same moment pass each other by; SQLite has one writer at a time.
         return query.limit(1).with_for_update(of=one, skip_locked=True).scalar_subquery()
 
-    async def intend(self) -> Machine:
+    async def intend(self, *, credits_per_hour: float = 0) -> Machine:
         """Write down a machine before it is rented: whatever crashes, its id is known."""
         machine = Machine(agent_id=NOBODY, provider=self._provider, purpose=Purpose.POOL, created_at=self._clock())
+        machine.credits_per_hour = credits_per_hour
         async with self._database.session() as session:
             session.add(machine)
         return machine

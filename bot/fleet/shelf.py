@@ -89,13 +89,22 @@ class Shelf:
             return list(await session.exec(query.order_by(col(Snapshot.created_at).desc(), col(Snapshot.id).desc())))
 
     async def newest(self, agent_ids: Collection[int]) -> dict[int, Snapshot]:
-        """The newest whole snapshot of each of these agents that has one."""
+        """The newest whole snapshot of each of these agents that has one.
+
+        What was only brought from elsewhere does not count: it is not what the agent was.
+        """
         async with self._database.session() as session:
             query = select(Snapshot).where(
-                col(Snapshot.agent_id).in_(agent_ids), col(Snapshot.state) == SnapshotState.WHOLE
+                col(Snapshot.agent_id).in_(agent_ids),
+                col(Snapshot.state) == SnapshotState.WHOLE,
+                col(Snapshot.reason) != Reason.IMPORT,
             )
             rows = await session.exec(query.order_by(col(Snapshot.created_at), col(Snapshot.id)))
             return {each.agent_id: each for each in rows}
+
+    async def get(self, snapshot_id: str) -> Snapshot:
+        """This one; `SnapshotBroken` if it is not there, or not whole."""
+        return await whole(self._database, snapshot_id)
 
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep the whole snapshots of an agent until then."""
@@ -167,3 +176,22 @@ def answered(agent_id: int) -> Any:
 
 def _key_name(agent_id: int) -> str:
     return f"snapshot-key-{agent_id}"
+
+
+async def whole(database: Database, snapshot_id: str) -> Snapshot:
+    """The snapshot of that id; `SnapshotBroken` if it is not there, or not whole."""
+    async with database.session() as session:
+        snapshot = await session.get(Snapshot, snapshot_id)
+    if snapshot is None or snapshot.state is not SnapshotState.WHOLE:
+        raise SnapshotBroken(f"there is no whole snapshot {snapshot_id}: `baal snapshots` lists those that there are")
+    return snapshot
+
+
+async def kept(database: Database, agent_id: int | None = None) -> list[tuple[Snapshot, str]]:
+    """All whole ones (of one agent), the newest first, each with its agent's name."""
+    query = select(Snapshot, Agent.name).join(Agent, col(Agent.id) == col(Snapshot.agent_id))
+    query = query.where(col(Snapshot.state) == SnapshotState.WHOLE)
+    if agent_id is not None:
+        query = query.where(col(Snapshot.agent_id) == agent_id)
+    async with database.session() as session:
+        return list((await session.exec(query.order_by(col(Snapshot.created_at).desc()))).all())

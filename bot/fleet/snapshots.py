@@ -92,13 +92,17 @@ class Snapshots:
             async for piece in pieces:
                 await asyncio.to_thread(archive.feed, piece)
         manifest = archive.finish()
-        if manifest.model_dump_json() != snapshot.manifest:
+        if manifest != Manifest.model_validate_json(snapshot.manifest):
             raise SnapshotBroken("its manifest is not the one that was put in")
         return manifest
 
     async def newest(self, agent_id: int) -> Snapshot | None:
-        """The newest whole one of an agent."""
+        """The newest whole one of what an agent was."""
         return (await self._shelf.newest([agent_id])).get(agent_id)
+
+    async def get(self, snapshot_id: str) -> Snapshot:
+        """This one; `SnapshotBroken` if it is not there, or not whole."""
+        return await self._shelf.get(snapshot_id)
 
     async def of(self, agent_id: int) -> list[Snapshot]:
         """All whole ones of an agent, newest first."""
@@ -107,10 +111,6 @@ class Snapshots:
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep those that there are of an agent until then (Unix time), also if it is deleted."""
         await self._shelf.keep_until(agent_id, at)
-
-    async def drop(self, snapshot: Snapshot) -> None:
-        """It is not the newest any more, and goes with the next sweep."""
-        await self._shelf.drop([snapshot])
 
     async def sweep(self) -> None:
         """Remove what nobody needs, and what a crash left. What cannot be removed now is tried again the next time."""

@@ -9,11 +9,10 @@ from bot.fleet.books import Books
 from bot.fleet.fleet import Fleet
 from bot.fleet.snapshots import Snapshots
 from bot.machines.client import AgentClient, Door
-from bot.store.models import Agent, Phase, Wanted
+from bot.store.models import Phase, Wanted
 from bot.store.records import Reason
 
-READY_SECONDS = 1_200.0
-KEPT_SECONDS = 7 * 86_400.0
+SETTLED_SECONDS = 2_400.0
 
 
 class States:
@@ -46,45 +45,20 @@ class States:
     async def restore(self, agent_id: int, pieces: AsyncIterator[bytes]) -> None:
         """Put this in place of what it is, which is kept as a snapshot for seven days; returns when that is done.
 
-        The way is that of falling asleep and waking, with another memory put underneath. `AgentError` if it cannot
-        be: then it goes on as it was. A second time is harmless.
+        `AgentError` if it cannot be: then it goes on as it was. A second time is harmless.
         """
-        if not await self._is_idle(agent_id):
+        agent = await self._books.agent(agent_id)
+        is_settled = agent.observed_generation == agent.generation
+        if not is_settled or agent.phase not in {Phase.RUNNING, Phase.ASLEEP, Phase.FAILED}:
             raise AgentHeld("it is in the middle of something; ask again")
-        await self._asleep(agent_id)
-        await self._snapshots.keep_until(agent_id, self._books.now() + KEPT_SECONDS)
         try:
             imported = await self._snapshots.save(agent_id, Reason.IMPORT, pieces)
         except SnapshotBroken as error:
-            await self._awake(agent_id)
             raise AgentRefused("bad_snapshot", str(error)) from error
         except SnapshotError as error:
-            await self._awake(agent_id)
             raise AgentOffline(f"it cannot be kept: {error}") from error
-        try:
-            await self._awake(agent_id)
-        except AgentOffline:
-            # It does not start with that: with what it had, it does.
-            await self._snapshots.drop(imported)
-            await self._awake(agent_id)
-            raise
-
-    async def _is_idle(self, agent_id: int) -> bool:
-        agent = await self._books.agent(agent_id)
-        is_settled = agent.observed_generation == agent.generation
-        return is_settled and agent.phase in {Phase.RUNNING, Phase.ASLEEP, Phase.FAILED}
-
-    async def _asleep(self, agent_id: int) -> None:
-        await self._fleet.wish(agent_id, wanted=Wanted.ASLEEP)
-        agent = await self._fleet.wait_settled(agent_id, timeout=READY_SECONDS)
-        if agent.phase is not Phase.ASLEEP:
-            raise AgentOffline(f"it could not be put away, and is {agent.phase}")
-
-    async def _awake(self, agent_id: int) -> None:
-        if not await self._fleet.wish(agent_id, wanted=Wanted.ON):
-            await self._try_again(await self._books.agent(agent_id))
-        await self._fleet.wait_ready(agent_id, timeout=READY_SECONDS)
-
-    async def _try_again(self, agent: Agent) -> None:
-        if agent.phase is Phase.FAILED:
-            await self._fleet.lost(agent)
+        await self._fleet.wish(agent_id, wanted=Wanted.ON, restore=imported.id)
+        after = await self._fleet.wait_settled(agent_id, timeout=SETTLED_SECONDS)
+        if after.error:
+            raise AgentRefused("not_restored", f"it did not start with that: {after.error}")
+        await self._fleet.configure(agent_id)

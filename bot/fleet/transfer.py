@@ -44,7 +44,10 @@ class Safe(Protocol):
         """Read all of it, and compare; what it holds."""
 
     async def newest(self, agent_id: int) -> Snapshot | None:
-        """The newest whole one."""
+        """The newest whole one of what the agent was."""
+
+    async def get(self, snapshot_id: str) -> Snapshot:
+        """This one; `SnapshotBroken` if it is not there, or not whole."""
 
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep those of an agent that is deleted until then (Unix time)."""
@@ -96,9 +99,12 @@ class Transfer:
                 return await self.revive(agent_id, new)
         return None
 
-    async def revive(self, agent_id: int, new: Door) -> Snapshot | None:
-        """Make the agent at that door, if it stands by, what the newest snapshot holds; None if there is none."""
-        snapshot = await self._safe.newest(agent_id)
+    async def revive(self, agent_id: int, new: Door, snapshot_id: str | None = None) -> Snapshot | None:
+        """Make the agent at that door, if it stands by, what this snapshot holds.
+
+        Without an id it is the newest; None if there is none.
+        """
+        snapshot = await (self._safe.get(snapshot_id) if snapshot_id else self._safe.newest(agent_id))
         if snapshot and await self._stands_by(new):
             await self.restore(snapshot, new)
         return snapshot

@@ -109,7 +109,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     if refusal.kind == HELD:
         raise AgentHeld(refusal.text)
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise AgentBusy(f"{refusal.kind}: {refusal.text}")
+        raise AgentBusy(refusal.kind, refusal.text)
     raise AgentRefused(refusal.kind, refusal.text, status=response.status)
 
 

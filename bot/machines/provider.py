@@ -93,3 +93,11 @@ class Reconciling(Protocol):
 
     async def forget_stranger(self, reference: str) -> None:
         """End it; a `MachineError` while that is not confirmed. Again is harmless."""
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A provider whose machines cost something."""
+
+    async def credits_per_hour(self) -> float:
+        """What a machine costs that is rented now, in the provider's credits."""

@@ -206,6 +206,8 @@ class Agent(SQLModel, table=True):
     """Where it works: what its turns go to. Changes in the one transaction that switches from one to the next."""
     epoch: int = 0
     """The highest that was ever given to one of its machines: what is told with a lower one comes too late."""
+    restore_id: str | None = None
+    """The snapshot that it is to go back to."""
     idle_minutes: int | None = None
     """So long nobody writes to it before it falls asleep. 0: never. None: as the operator says."""
 

@@ -154,19 +154,26 @@ class _TakenBack(Exception):
     """An upload is not to be finished."""
 
 
+def folder_of(settings: Settings) -> Path | None:
+    """Where snapshots are kept on this host; None: they are in a bucket."""
+    url = settings.snapshots_url
+    if url.startswith("s3://"):
+        return None
+    return Path(unquote(urlsplit(url).path)) if url else settings.data_dir.absolute() / "snapshots"
+
+
 def open_objects(settings: Settings, *, is_patient: bool = True) -> Objects:
     """The store of SNAPSHOTS_URL; `BadSettings` if it cannot be used. Nothing is said to it yet.
 
     Not `is_patient`: it is given up in some seconds, for somebody who waits to hear how it is.
     """
-    url = settings.snapshots_url
-    if not url.startswith("s3://"):
-        folder = Path(unquote(urlsplit(url).path)) if url else settings.data_dir.absolute() / "snapshots"
+    folder = folder_of(settings)
+    if folder is not None:
         return open_folder(folder)
     seconds = RETRY_SECONDS if is_patient else LOOK_SECONDS
     try:
         store = S3Store.from_url(
-            url,
+            settings.snapshots_url,
             config=_credentials(settings),
             client_options={
                 "allow_http": settings.aws_endpoint_url.startswith("http://"),

@@ -254,20 +254,16 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def listed(tmp_path):
-    def make(text):
-        path = tmp_path / "a list"
-        path.write_bytes(text)
-        return path, Range(0, len(text))
-
-    return make
+def keep(bases, folder, text):
+    path = folder / "a list"
+    path.write_bytes(text)
+    return bases.keep(path, Range(0, len(text)), bases.now())
 
 
-def test_a_mark_is_not_trusted_when_the_clock_was_put_back(tmp_path, listed):
+def test_a_mark_is_not_trusted_when_the_clock_was_put_back(tmp_path):
     wall, steady = Clock(10**18), Clock(10**12)
     bases = Bases(tmp_path / "bases", wall, steady)
-    mark = bases.keep(*listed(b'["a"]\t1 1\t1\n'), bases.now())
+    mark = keep(bases, tmp_path, b'["a"]\t1 1\t1\n')
     wall.now, steady.now = wall.now + 10**9, steady.now + 10**9
     found = bases.find(mark)
     assert found
@@ -277,20 +273,20 @@ def test_a_mark_is_not_trusted_when_the_clock_was_put_back(tmp_path, listed):
     assert bases.find(mark) is None
 
 
-def test_who_has_read_the_same_list_earlier_misses_nothing(tmp_path, listed):
+def test_who_has_read_the_same_list_earlier_misses_nothing(tmp_path):
     wall, steady = Clock(10**18), Clock(10**12)
     bases = Bases(tmp_path / "bases", wall, steady)
-    mark = bases.keep(*listed(b'["a"]\t1 1\t1\n'), bases.now())
+    mark = keep(bases, tmp_path, b'["a"]\t1 1\t1\n')
     wall.now, steady.now = wall.now + 10**10, steady.now + 10**10
-    assert bases.keep(*listed(b'["a"]\t1 1\t0\n'), bases.now()) == mark
+    assert keep(bases, tmp_path, b'["a"]\t1 1\t0\n') == mark
     found = bases.find(mark)
     assert found
     assert found.since < 10**18
 
 
-def test_the_newest_marks_are_kept(tmp_path, listed):
+def test_the_newest_marks_are_kept(tmp_path):
     bases = Bases(tmp_path / "bases")
-    marks = [bases.keep(*listed(b'["a"]\t%d 1\t1\n' % number), bases.now()) for number in range(KEPT + 2)]
+    marks = [keep(bases, tmp_path, b'["a"]\t%d 1\t1\n' % number) for number in range(KEPT + 2)]
     assert [bool(bases.find(mark)) for mark in marks] == [False] * 2 + [True] * KEPT
     assert len(list((tmp_path / "bases").iterdir())) == KEPT
 

@@ -52,6 +52,17 @@ async def test_environment_is_clean(runner, monkeypatch):
     assert KEY not in output.data.decode()
 
 
+async def test_much_goes_in_while_much_comes_out(runner):
+    content, came = os.urandom(3_000_000), bytearray()
+
+    async def chunks():
+        for start in range(0, len(content), 100_000):
+            yield content[start : start + 100_000]
+
+    result = await runner.stream_out(bash("cat; exit 4"), came.extend, chunks())
+    assert (bytes(came), result.code) == (content, 4)
+
+
 async def test_what_takes_too_long_is_stopped_with_all_it_started(runner):
     begun = time.monotonic()
     output = await runner.run(bash("echo begun; sleep 98.7631 & sleep 98.7632", seconds=0.5))

@@ -16,7 +16,6 @@ from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import StoreAway
 from bot.fleet.books import Books
-from bot.fleet.checkup import Checkup
 from bot.fleet.configure import Configurer
 from bot.fleet.converge import Converger
 from bot.fleet.deploy import Deployer
@@ -29,6 +28,7 @@ from bot.fleet.pool import Pool, Ports
 from bot.fleet.pool_books import PoolBooks
 from bot.fleet.probes import Probes
 from bot.fleet.rollout.ports import Unpaid
+from bot.fleet.rollout.probes import AgentProbes
 from bot.fleet.rollout.runner import Runner
 from bot.fleet.rollout.watcher import Watcher as RolloutWatcher
 from bot.fleet.safety import Safety
@@ -209,7 +209,7 @@ class Bot:
             self._database,
             self._books,
             self.fleet.nudge,
-            Checkup(self._books, self._client, self._deployer.door),
+            AgentProbes(self._books, self._agents, self._client),
             Unpaid(),
             clock=self._clock,
         )

@@ -58,7 +58,19 @@ async def test_help_names_every_command(olga):
 
     text = (await olga.wait_for("Talking")).text
 
-    for command in ("create", "list", "delete", "new", "stop", "manage", "login", "logout", "account"):
+    for command in (
+        "create",
+        "list",
+        "delete",
+        "export",
+        "import",
+        "new",
+        "stop",
+        "manage",
+        "login",
+        "logout",
+        "account",
+    ):
         assert f"/{command}" in text
 
 
@@ -269,7 +281,7 @@ async def test_pressing_deploy_and_delete_twice_is_one_job_each(baal, olga):
     await olga.press("Ada")
     await olga.wait_for("Answer briefly.", button="Delete")
     await olga.press("Delete")
-    await olga.wait_for("There is no undo")
+    await olga.wait_for("Delete Ada?")
     await press_twice(olga, "Delete for good")
     await olga.wait_for("Ada is deleted. Its machine was stopped at", timeout=30)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent import protocol
-from bot.errors import AgentHeld, NotStarted, StoreAway
+from bot.errors import AgentHeld, AgentRefused, NotStarted, StoreAway
 from bot.fleet.books import MAX_ATTEMPTS
 from bot.store.models import MachineState, Phase, Purpose, Wanted
 from bot.store.records import Reason
@@ -301,3 +301,78 @@ async def test_a_machine_that_is_dead_keeps_no_agent_from_being_deleted(world):
 
     assert [each.keep_until for each in await world.snapshots.of(agent_id)] == [world.clock.now + 7 * 86_400]
     assert {each.state for each in await world.all_machines(agent_id)} == {MachineState.GONE}
+
+
+async def archive(world, agent_id):
+    return [piece async for piece in world.states.archive(agent_id)]
+
+
+async def pieces(archive):
+    for piece in archive:
+        yield piece
+
+
+async def test_a_state_that_was_taken_out_is_put_into_another_agent_which_keeps_its_name(world):
+    ada, ben = await running(world), await world.agent("Ben")
+    await world.fleet.nudge(ben)
+    await world.fleet.wait_ready(ben, timeout=60)
+    await say(world, ada, "u1")
+    await say(world, ben, "u2")
+
+    await world.states.restore(ben, pieces(await archive(world, ada)))
+
+    assert await remembered(world, ben) == (1, "u1")
+    assert (await world.health(ben)).agent_name == "Ben"
+    kept = [each for each in await world.snapshots.of(ben) if each.keep_until]
+    assert [(each.last_turn, each.keep_until) for each in kept] == [("u2", world.clock.now + 7 * 86_400)]
+    assert (await world.snapshots.newest(ben)).last_turn == "u1", "what came from elsewhere is kept as its own now"
+
+
+async def test_a_sleeping_agent_is_taken_out_of_its_snapshot_and_goes_back_to_an_older_one(world):
+    agent_id = await running(world)
+    await say(world, agent_id, "u1")
+    older = await world.snapshot(agent_id)
+    await say(world, agent_id, "u2")
+    await world.fleet.wish(agent_id, wanted=Wanted.ASLEEP)
+    await world.settled(agent_id)
+    assert b"".join(await archive(world, agent_id))
+
+    await world.fleet.wish(agent_id, wanted=Wanted.ON, restore=older.id)
+    await world.fleet.wait_ready(agent_id, timeout=60)
+
+    assert await remembered(world, agent_id) == (1, "u1")
+
+
+async def test_what_is_no_state_changes_nothing(world):
+    agent_id = await running(world)
+    await say(world, agent_id, "u1")
+    whole = b"".join(await archive(world, agent_id))
+
+    with pytest.raises(AgentRefused, match="bad_snapshot"):
+        await world.states.restore(agent_id, pieces([whole[: len(whole) // 2]]))
+
+    assert await remembered(world, agent_id) == (1, "u1")
+    assert (await world.books.agent(agent_id)).generation == 1
+
+
+async def test_a_state_that_the_agent_does_not_take_leaves_it_as_it_was(world, monkeypatch):
+    agent_id = await running(world)
+    await say(world, agent_id, "u1")
+    taken_out = await archive(world, agent_id)
+    await say(world, agent_id, "u2")
+
+    async def refuse(*_args):
+        raise AgentRefused("bad_snapshot", "its schema is newer")
+
+    monkeypatch.setattr(world.client, "restore", refuse)
+    restoring = asyncio.create_task(world.states.restore(agent_id, pieces(taken_out)))
+    while not restoring.done():
+        await world.hurry(agent_id)
+        await asyncio.sleep(0.05)
+    with pytest.raises(AgentRefused, match="not_restored"):
+        await restoring
+
+    agent = await world.books.agent(agent_id)
+    assert (agent.phase, agent.restore_id) == (Phase.RUNNING, None)
+    assert await remembered(world, agent_id) == (2, "u2")
+    assert await say(world, agent_id, "u3")

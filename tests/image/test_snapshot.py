@@ -26,7 +26,7 @@ async def test_everything_is_there_on_the_other_machine(boxes, libertai):
     new.wait_healthy()
     old.tool(
         "mkdir notes; echo one > notes/a.md; ln -s a.md notes/b; chmod 640 notes/a.md; mkdir shut; echo x > shut/x;"
-        "chmod 500 shut; mkfifo pipe; head -c 3000000 /dev/urandom > big"
+        "chmod 500 shut; mkfifo pipe; touch gone; head -c 3000000 /dev/urandom > big"
     )
     big = old.tool("sha256sum big").output
     call = ToolCall(id="c1", name="remember", arguments=json.dumps({"note": "likes soup"}))
@@ -34,12 +34,17 @@ async def test_everything_is_there_on_the_other_machine(boxes, libertai):
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {SECRET}"}, timeout=60) as client:
         question = {"chat_id": "c", "message": "I like soup.", "role": "owner", "turn_id": "t1"}
         answer = (await client.post(f"{old.url()}/chat", json=question)).json()
+        whole = await client.get(f"{old.url()}/snapshot")
+        before = await client.put(f"{new.url()}/snapshot", content=whole.content)
+        assert before.status_code == 200, before.text
+        old.tool("echo two > notes/b2.md; chmod 700 shut; mv shut shut2; chmod 500 shut2; rm gone")
         sealed = await client.post(f"{old.url()}/seal", json={"epoch": 1})
         assert sealed.status_code == 200, sealed.text
 
-        archive = await client.get(f"{old.url()}/snapshot")
-        restored = await client.put(f"{new.url()}/snapshot", content=archive.content)
-        assert restored.json() == sealed.json()
+        delta = await client.get(f"{old.url()}/snapshot", params={"base": before.json()["mark"]})
+        assert len(delta.content) < 1_000_000 < len(whole.content)
+        restored = await client.put(f"{new.url()}/snapshot", content=delta.content)
+        assert restored.json()["fingerprint"] == sealed.json()["fingerprint"], restored.text
         assert (await client.post(f"{new.url()}/activate", json={"epoch": 1})).status_code == 204
 
         assert (await client.post(f"{new.url()}/chat", json=question)).json() == answer
@@ -47,7 +52,7 @@ async def test_everything_is_there_on_the_other_machine(boxes, libertai):
         await client.post(f"{new.url()}/chat", json=question | {"turn_id": "t2", "message": "What do I like?"})
     assert "likes soup" in str((await libertai.calls())[-1].messages)
     assert new.tool(LISTING).output == old.tool(f"rm -f pipe; {LISTING}").output
-    assert "./shut/x f" in new.tool(LISTING).output
+    assert "./shut2/x f" in new.tool(LISTING).output
     assert new.tool("sha256sum big").output == big
 
 

@@ -9,7 +9,7 @@ from sqlmodel import col
 from bot.fleet.rollout.crew import Member
 from bot.store.database import Database
 from bot.store.models import Agent, Machine, Wanted
-from bot.store.records import Rollout, RolloutItem
+from bot.store.records import ItemState, Rollout, RolloutItem
 
 AGENT: tuple[Any, ...] = (
     Agent.id,
@@ -39,10 +39,12 @@ async def read_agents(database: Database, target: str) -> list[Member]:
         return [Member(target=target, previous=row.serving or row.release, **_known(row)) for row in rows]
 
 
-async def read_crew(database: Database, rollout: Rollout) -> list[Member]:
-    """The agents of a rollout, by id."""
+async def read_crew(database: Database, rollout: Rollout, *, under_way: bool = False) -> list[Member]:
+    """The agents of a rollout, by id; with `under_way` those alone that are being updated."""
     join = (col(RolloutItem.agent_id) == col(Agent.id)) & (col(RolloutItem.rollout_id) == rollout.id)
     query = _facts().add_columns(*ITEM).join(RolloutItem, join).order_by(col(Agent.id))
+    if under_way:
+        query = query.where(col(RolloutItem.state) == ItemState.UPDATING)
     async with database.transaction() as transaction:
         targets = await _targets(transaction, rollout)
         rows = await transaction.execute(query)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -52,9 +52,9 @@ class Rollouts:
         """All agents, as members of a rollout to this release that has not begun."""
         return await read_agents(self._database, target)
 
-    async def crew(self, rollout: Rollout) -> list[Member]:
-        """Its agents, by id."""
-        return await read_crew(self._database, rollout)
+    async def crew(self, rollout: Rollout, *, under_way: bool = False) -> list[Member]:
+        """Its agents, by id; those alone that are under way, if these are enough."""
+        return await read_crew(self._database, rollout, under_way=under_way)
 
     async def begin(self, rollout: Rollout, crew: Sequence[Member], *, ends: Rollout | None = None) -> Rollout:
         """Open it; `RolloutRefused` if another one is open. `ends`: an open one that ends with it.
@@ -67,8 +67,9 @@ class Rollouts:
                     await self._end(session, ends, RolloutState.ABORTED, reason="undone", by=rollout.by)
                 session.add(rollout)
                 await session.flush()
-                items = [_item(rollout.id or 0, member) for member in crew]
-                session.add_all(items)
+                items = [_item(rollout.id or 0, member).model_dump() for member in crew]
+                # No objects: ten thousand would keep the bot that runs off its database for seconds.
+                await (await session.connection()).execute(insert(RolloutItem), items)
                 session.add(self._begun(rollout, agents=len(items)))
         except IntegrityError as error:
             raise RolloutRefused(

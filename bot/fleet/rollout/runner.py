@@ -13,6 +13,10 @@ from bot.fleet.rollout.rollouts import Rollouts
 from bot.store.database import Database
 from bot.store.records import ItemState, Rollout, RolloutState
 
+PASS_SHARE = 0.02
+"""So much of its time a bot may spend on reading all agents of a rollout: ten thousand take a second."""
+LONGEST_QUIET = 30.0
+
 
 class Runner:
     """Passes; each is idempotent, and may end anywhere."""
@@ -36,12 +40,29 @@ class Runner:
         self._money = money
         self._operators = operators
         self._clock = clock
+        self._seen: tuple[int | None, RolloutState, float] | None = None
+        self._quiet_until = 0.0
 
     async def look(self) -> bool:
         """One pass; False if no rollout is open."""
         rollout = await self._rollouts.open()
         if rollout is None:
             return False
+        if await self._has_news(rollout):
+            begun = time.monotonic()
+            await self._pass(rollout)
+            ended = time.monotonic()
+            self._seen = _mark(rollout)
+            self._quiet_until = ended + min(LONGEST_QUIET, (ended - begun) / PASS_SHARE)
+        return True
+
+    async def _has_news(self, rollout: Rollout) -> bool:
+        """Whether all agents are to be read: something has ended, somebody has said something, or it is time to."""
+        if time.monotonic() >= self._quiet_until or self._seen != _mark(rollout):
+            return True
+        return any(verdict(member) for member in await self._rollouts.crew(rollout, under_way=True))
+
+    async def _pass(self, rollout: Rollout) -> None:
         plan = Plan.model_validate(rollout.plan)
         crew = await self._settled(rollout)
         match rollout.state:
@@ -55,7 +76,6 @@ class Runner:
                 await self._take_back(rollout, plan, crew)
             case RolloutState.ABORTED | RolloutState.DONE:
                 await self._wind_up(rollout, plan, crew)
-        return True
 
     async def _settled(self, rollout: Rollout) -> list[Member]:
         """Write down what has become of each, and read them again if there was news."""
@@ -187,3 +207,8 @@ class Runner:
         is_busy = any(member.state is ItemState.UPDATING for member in crew)
         if not is_busy or gates.progress_missing(rollout, crew, plan, self._clock()):
             await self._rollouts.end(rollout, rollout.state, reason=rollout.reason)
+
+
+def _mark(rollout: Rollout) -> tuple[int | None, RolloutState, float]:
+    """Differs when somebody has said something."""
+    return rollout.id, rollout.state, rollout.changed_at

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
-from bot.fleet.rollout.runner import Runner
 from bot.log import line
 
 log = logging.getLogger(__name__)
@@ -15,10 +15,17 @@ IDLE_SECONDS = 5.0
 """How long `baal rollout start` goes unnoticed: rows are how it reaches the bot."""
 
 
+class Passes(Protocol):
+    """`Runner`, as far as it is needed here."""
+
+    async def look(self) -> bool:
+        """One pass; False if no rollout is open."""
+
+
 class Watcher:
     """One pass after the other."""
 
-    def __init__(self, runner: Runner, *, busy: float = LOOK_SECONDS, idle: float = IDLE_SECONDS) -> None:
+    def __init__(self, runner: Passes, *, busy: float = LOOK_SECONDS, idle: float = IDLE_SECONDS) -> None:
         """Seconds between passes, with and without a rollout that is open."""
         self._runner = runner
         self._busy = busy

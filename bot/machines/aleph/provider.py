@@ -7,9 +7,10 @@ from typing import Any
 
 from bot.errors import MachineError, NotReached
 from bot.log import line
+from bot.machines.aleph import price
 from bot.machines.aleph.endings import Endings, StillThere, Wipe
 from bot.machines.aleph.ledger import Ledger
-from bot.machines.aleph.network import Address, Network
+from bot.machines.aleph.network import Address, Network, NetworkAway
 from bot.machines.aleph.orders import Ordered, Orders
 from bot.machines.aleph.patience import Patience
 from bot.machines.aleph.places import Lost, NotPlaced, Places
@@ -49,6 +50,7 @@ class AlephProvider:
         self._ledger = ledger
         self._wallet = wallet
         self._channel = channel
+        self._size = ordered.size
         waits = patience or Patience()
         self._orders = Orders(network, ledger, wallet, ordered, waits)
         self._places = Places(network, ledger, wallet, waits)
@@ -124,6 +126,19 @@ class AlephProvider:
         running = await self._network.own_instances(self._wallet.address)
         costs = [await self._network.cost(item_hash) for item_hash in running]
         return Burn(await self._network.balance(self._wallet.address), sum(costs))
+
+    async def credits_per_hour(self) -> float:
+        """Of an instance as they are ordered now: what the network takes for the newest, or the price that is known."""
+        usual = price.per_second(self._size) * price.HOUR
+        paid = [rental for rental in (await self._ledger.known()).values() if rental.state is RentalState.PAID]
+        if not paid:
+            return usual
+        newest = max(paid, key=lambda rental: rental.created_at)
+        try:
+            return await self._network.cost(newest.reference) * price.HOUR or usual
+        except NetworkAway as error:
+            log.warning(line("price not known", why=error))
+            return usual
 
     async def runway(self) -> float:
         """Hours that the balance lasts for what runs now; infinite if nothing does."""

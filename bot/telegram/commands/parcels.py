@@ -28,7 +28,8 @@ async def export(context: Context) -> None:
         await context.send(await agents.overview(context))
         return
     lines = [[button(agent.name, Verb.EXPORT, agent.id or 0)] for agent in mine]
-    await context.send(Screen(context.say("export-which"), rows(*lines)))
+    back = button(context.say.plain("back"), Verb.LIST)
+    await context.send(Screen(context.say("export-which"), rows(*lines, [back])))
 
 
 async def send(context: Context, agent: Agent) -> None:
@@ -96,7 +97,8 @@ async def ask(context: Context, agent: Agent) -> None:
         [
             button(context.say.plain("import-now"), Verb.IMPORT_NOW, agent.id or 0, style=DANGER),
             button(context.say.plain("keep-it"), Verb.IMPORT_CANCEL),
-        ]
+        ],
+        [button(context.say.plain("export-first"), Verb.EXPORT, agent.id or 0)],
     )
     await context.show(Screen(text, keyboard))
 

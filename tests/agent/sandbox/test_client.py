@@ -100,3 +100,29 @@ async def test_of_a_file_for_which_the_room_runs_out_nothing_is_left(client, lau
     assert (response.status_code, response.json()["kind"]) == (507, "no_room")
     assert "delete something" in response.json()["text"]
     assert list((launcher.workspace / "received").iterdir()) == []
+
+
+async def test_much_goes_in_while_much_comes_out(sandbox):
+    content, came = os.urandom(3_000_000), bytearray()
+
+    async def chunks():
+        for start in range(0, len(content), 100_000):
+            yield content[start : start + 100_000]
+
+    result = await sandbox.stream_out(bash("cat; exit 4"), came.extend, chunks())
+    assert (bytes(came), result.code) == (content, 4)
+
+
+async def test_what_is_streamed_out_needs_no_input(sandbox):
+    came = bytearray()
+    assert (await sandbox.stream_out(bash("cat; echo done"), came.extend)).code == 0
+    assert came == b"done\n"
+
+
+async def test_what_breaks_where_the_input_comes_from_is_raised(sandbox):
+    async def chunks():
+        yield b"half"
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        await sandbox.stream_out(bash("cat"), bytearray().extend, chunks())

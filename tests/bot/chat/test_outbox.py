@@ -292,7 +292,9 @@ async def test_a_lost_connection_is_no_reason_to_restart_an_agent(post):
     assert post.agents.revived == []
 
 
-@pytest.mark.parametrize("error", [AgentBusy("draining"), AgentRefused("sealed", "no"), RuntimeError("broken")])
+@pytest.mark.parametrize(
+    "error", [AgentBusy("draining", "ask again"), AgentRefused("sealed", "no"), RuntimeError("broken")]
+)
 async def test_an_agent_that_does_not_let_itself_be_called_is_called_again_later(post, error):
     post.agents.script = [error, error, says(letter(5))]
 
@@ -305,7 +307,7 @@ async def test_an_agent_that_does_not_let_itself_be_called_is_called_again_later
 
 async def test_one_that_fails_does_not_hold_up_the_others(post, monkeypatch):
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 3600)
-    post.agents.script = [AgentBusy("draining"), says(letter(5))]
+    post.agents.script = [AgentBusy("draining", "ask again"), says(letter(5))]
 
     await post.alarms.tell(ADA, 0)
     await post.until(lambda: post.agents.calls == [ADA])

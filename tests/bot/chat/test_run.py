@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from agent import protocol
-from bot.chat.run import MAX_BREAKS, AgentDown, Run
-from bot.errors import AgentOffline
+from bot.chat import run
+from bot.chat.run import MAX_BREAKS, AgentDown, AgentMoving, AgentWaking, Run
+from bot.errors import AgentHeld, AgentOffline
 from bot.store.models import Turn
 
 LOST = AgentOffline("lost")
+HELD = AgentHeld("it is sealed")
 
 
 @dataclass
@@ -20,6 +22,10 @@ class Route:
 
     scripts: list[list[Any]]
     is_alive: bool = True
+    asleep: list[bool] = field(default_factory=list)
+    """Whether it is asleep, each time that is asked."""
+    moved: int = 0
+    """How often somebody waited for it to be moved."""
     asked: list[tuple[int, bool]] = field(default_factory=list)
     revived: int = 0
 
@@ -32,6 +38,13 @@ class Route:
 
     async def is_up(self, _agent_id: int) -> bool:
         return self.is_alive
+
+    async def is_asleep(self, _agent_id: int) -> bool:
+        return self.asleep.pop(0) if self.asleep else False
+
+    async def until_moved(self, _agent_id: int, *, timeout: float) -> None:
+        assert timeout > 0
+        self.moved += 1
 
     async def bring_back(self, _agent_id: int) -> None:
         self.revived += 1
@@ -127,3 +140,39 @@ async def test_an_agent_that_never_keeps_a_connection_is_given_up():
 
     with pytest.raises(AgentOffline, match=f"given up after {MAX_BREAKS} lost connections"):
         await follow(route)
+
+
+async def test_a_message_to_a_sleeping_agent_wakes_it_and_is_answered():
+    route = Route([[LOST], [text(1), protocol.Done(seq=2)]], is_alive=False, asleep=[True])
+
+    events = await follow(route)
+
+    assert events == [AgentWaking(), text(1), protocol.Done(seq=2)]
+    assert route.revived == 1
+
+
+async def test_a_message_to_one_that_falls_asleep_wakes_it_again():
+    route = Route([[HELD], [text(1), protocol.Done(seq=2)]], asleep=[True])
+
+    events = await follow(route)
+
+    assert events == [AgentWaking(), text(1), protocol.Done(seq=2)]
+    assert route.revived == 1
+
+
+async def test_a_message_waits_while_its_agent_is_handed_over_however_often_it_asks():
+    route = Route([[text(1), HELD], *([HELD] for _ in range(2 * MAX_BREAKS)), [text(2), protocol.Done(seq=3)]])
+
+    events = await follow(route)
+
+    assert events == [text(1), AgentMoving(), text(2), protocol.Done(seq=3)]
+    assert route.moved == 2 * MAX_BREAKS + 1
+    assert route.asked[-1] == (1, False)
+    assert route.revived == 0
+
+
+async def test_a_hand_over_that_does_not_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(run, "HELD_SECONDS", -1)
+
+    with pytest.raises(AgentOffline, match="held"):
+        await follow(Route([[HELD], [HELD]]))

@@ -15,7 +15,7 @@ from bot.doctor.findings import Finding, Mark, Skipped, Wrong, table
 from tests.bot.doctor.conftest import NOBODY
 from tests.fakes.libertai_serving import Serving
 
-ORDER = "settings data database secrets token webhook key allowance models docker image servers wallet clock"
+ORDER = "settings data snapshots database secrets token webhook key allowance models docker image servers wallet clock"
 
 
 async def test_everything_is_well(doctor):

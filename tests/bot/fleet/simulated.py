@@ -62,7 +62,7 @@ class Simulated:
             await session.flush()
             for agent in agents if has_machine else ():
                 machine = Machine(
-                    agent_id=agent.id,
+                    agent_id=agent.id or 0,
                     provider="local",
                     state=MachineState.ACTIVE,
                     release=release,

@@ -1,5 +1,6 @@
 """An archive that streams by is looked through; the form is the agent's own."""
 
+import json
 import random
 import tarfile
 
@@ -61,6 +62,12 @@ def test_what_is_not_whole_is_told(case):
     content, why = BROKEN[case]
     with pytest.raises(SnapshotBroken, match=why):
         fed(content)
+
+
+def test_what_only_tells_of_changes_is_not_whole():
+    said = json.loads(manifest((part("agent.db", b"x"),)).model_dump_json()) | {"base": "what a machine had"}
+    with pytest.raises(SnapshotBroken):
+        fed(entry("agent.db", b"x") + entry("manifest.json", json.dumps(said).encode()) + END)
 
 
 def test_no_part_of_it_can_be_cut_off():

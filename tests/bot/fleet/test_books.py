@@ -4,8 +4,9 @@ import pytest
 
 from bot.accounts.agents import Agents, Card
 from bot.accounts.users import Person, Users
-from bot.fleet.books import BACKOFF_SECONDS, LEASE_SECONDS, MOST_DOUBLINGS, Books
+from bot.fleet.books import BACKOFF_SECONDS, MOST_DOUBLINGS, Books
 from bot.fleet.durable import Attempt
+from bot.fleet.machine_rows import LEASE_SECONDS
 from bot.fleet.shelf import Shelf
 from bot.store.keepsakes import Keepsakes
 from bot.store.models import Draft, MachineState, Phase, Purpose, Turn, TurnState, Wanted
@@ -82,9 +83,8 @@ async def answer(database, agent_id, *numbers):
     async with database.session() as session:
         for number in numbers:
             at = 1_800_000_000 + number
-            turn = Turn(id=f"u{number}", agent_id=agent_id, chat_id=number, user_id=OLGA, message_id=1, message="hi")
-            turn.sequence, turn.state, turn.created_at = number, TurnState.DONE, at
-            session.add(turn)
+            facts = {"agent_id": agent_id, "chat_id": number, "user_id": OLGA, "message_id": 1, "message": "hi"}
+            session.add(Turn(id=f"u{number}", **facts, sequence=number, state=TurnState.DONE, created_at=at))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bot.errors import AgentOffline, AgentRefused
 from bot.fleet.books import Books
 from bot.fleet.configure import Configurer
 from bot.machines.client import AgentClient, Door
-from bot.store.models import AgentField, Edit, MachineState, Phase
+from bot.store.models import AgentField, Edit, MachineState, Phase, Purpose
 from tests.bot.fleet.world import OLGA, World
 
 pytestmark = pytest.mark.e2e
@@ -125,11 +125,11 @@ def configurer(still):
 async def away(still, database):
     """An agent whose row says that it runs; its own process is none."""
     agent_id = await still.agent()
-    machine = await still.books.intend(agent_id, "local")
+    machine = await still.books.intend(agent_id, "local", Purpose.DEPLOY)
     await still.books.note(machine.id, MachineState.ACTIVE, url="http://127.0.0.1:9")
     async with database.session() as session:
         agent = await session.get_one(type(await still.books.agent(agent_id)), agent_id)
-        agent.phase, agent.observed_generation = Phase.RUNNING, agent.generation
+        agent.phase, agent.observed_generation, agent.machine_id = Phase.RUNNING, agent.generation, machine.id
     await change(database, agent_id, AgentField.MODEL, "smart", update_id=1)
     return agent_id
 

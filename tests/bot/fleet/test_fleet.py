@@ -333,7 +333,7 @@ async def test_a_wish_that_came_true_before_a_crash_is_not_gone_through_again(wo
 async def test_a_provider_that_is_slow_to_take_machines_back_does_not_hold_up_the_sweep(world, monkeypatch):
     monkeypatch.setattr(fleet, "SWEEP_SECONDS", 0.02)
     failed = await world.agent("Ada")
-    machine = await world.books.intend(failed, "local")
+    machine = await world.books.intend(failed, "local", Purpose.DEPLOY)
     await world.books.note(machine.id, MachineState.DOOMED)
     await world.books.fail(Attempt(failed, 1, 1), error="failed", code="0000", forever=False)
     await world.books.fail(Attempt(failed, 1, 2), error="failed", code="0000", forever=False)

@@ -25,7 +25,7 @@ async def agent(database, vault, clock):
     await Users(database, vault).meet(Person(OLGA, "Olga", "en"))
     draft = Draft(user_id=OLGA, chat_id=OLGA, name="Ada", job="cooks", model="m")
     made = await Agents(database, vault, release="r1", limit=9).create(draft, Card(OLGA, 1))
-    machine = Machine(agent_id=made.id, provider="local", created_at=clock.now)
+    machine = Machine(agent_id=made.id or 0, provider="local", created_at=clock.now)
     await change(database, made, phase=Phase.RUNNING, observed_generation=1, machine_id=machine.id)
     await keep(database, machine)
     return made

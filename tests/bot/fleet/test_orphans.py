@@ -8,7 +8,7 @@ from bot.errors import MachineError
 from bot.fleet.books import Books
 from bot.fleet.durable import Attempt
 from bot.fleet.orphans import LOST_SECONDS, ORPHAN_SECONDS, Orphans
-from bot.store.models import Agent, MachineState, Phase
+from bot.store.models import Agent, MachineState, Purpose
 
 STRANGER = "m-ffffffffffffffff"
 
@@ -64,9 +64,9 @@ async def agent(database):
 @pytest.fixture
 async def machine(books, provider, agent):
     """The agent runs on it."""
-    made = await books.intend(agent.id, provider.name)
-    await books.note(made.id, MachineState.ACTIVE, url="http://127.0.0.1:9")
-    await books.fulfil(Attempt(agent.id, 1, 1), Phase.RUNNING)
+    made = await books.intend(agent.id, provider.name, Purpose.DEPLOY)
+    await books.note(made.id, url="http://127.0.0.1:9")
+    await books.switch(Attempt(agent.id, 1, 1), made)
     provider.machines.add(made.id)
     return made
 

@@ -1,13 +1,15 @@
 """Agents that are not well are found, and brought back unless it is the network."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from agent.protocol import Health, Mode
 from bot.errors import AgentOffline
 from bot.fleet.books import Books
-from bot.fleet.probes import FAILURES, STORM_SECONDS, Probes
+from bot.fleet.probes import AT_ONCE, FAILURES, STORM_SECONDS, Probes
 from bot.store.models import Agent, Machine, MachineState, Phase
 
 OLGA = 7_000_000_001
@@ -17,9 +19,9 @@ OLGA = 7_000_000_001
 class Ward:
     """Agents and how they are: a mode, or nothing for those that do not answer."""
 
-    database: object
-    modes: dict[int, Mode | None] = field(default_factory=dict)
-    lost: list[int] = field(default_factory=list)
+    database: Any
+    modes: dict[int | None, Mode | None] = field(default_factory=dict)
+    lost: list[int | None] = field(default_factory=list)
     storms: list[int] = field(default_factory=list)
 
     async def health(self, agent_id):
@@ -30,13 +32,20 @@ class Ward:
 
     async def admit(self, mode=Mode.ACTIVE, **values):
         machine = Machine(agent_id=0, provider="local", state=MachineState.ACTIVE, url="http://a")
-        facts = {"name": "Ada", "job": "cooks", "model": "m", "sealed_secret": "", "release": "r1", "epoch": 1}
+        facts: dict[str, Any] = {
+            "name": "Ada",
+            "job": "cooks",
+            "model": "m",
+            "sealed_secret": "",
+            "release": "r1",
+            "epoch": 1,
+        }
         agent = Agent(owner_id=OLGA, **facts | {"phase": Phase.RUNNING, "observed_generation": 1} | values)
         async with self.database.session() as session:
             session.add_all([machine, agent])
             await session.flush()
-            agent.machine_id, machine.agent_id = machine.id, agent.id
-        self.modes[agent.id] = mode
+            agent.machine_id, machine.agent_id = machine.id, agent.id or 0
+        self.modes[agent.id or 0] = mode
         return agent
 
     async def note_lost(self, agent):
@@ -51,9 +60,13 @@ def ward(database):
     return Ward(database)
 
 
+def door(agent: Agent, _machine: Machine) -> Any:
+    return agent.id
+
+
 @pytest.fixture
 def probes(ward, database, clock):
-    return Probes(Books(database), ward, lambda agent, _: agent.id, ward.note_lost, ward.note_storm, clock=clock)
+    return Probes(Books(database), ward, door, ward.note_lost, ward.note_storm, clock=clock)
 
 
 async def look(probes, times):
@@ -99,6 +112,32 @@ async def test_who_is_being_moved_is_not_asked(ward, probes):
     await look(probes, FAILURES)
 
     assert ward.lost == []
+
+
+async def test_who_moves_while_it_is_asked_is_not_ill(ward, probes, database):
+    agent = await ward.admit(mode=None)
+
+    async def move(_):
+        async with database.session() as session:
+            (await session.get_one(Agent, agent.id)).epoch += 1
+        raise AgentOffline("its machine has gone")
+
+    ward.health = move
+
+    await look(probes, FAILURES)
+
+    assert ward.lost == []
+
+
+async def test_many_are_read_together(ward, probes, database):
+    for _ in range(2 * AT_ONCE):
+        await ward.admit()
+    statements = []
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
+
+    await look(probes, 1)
+
+    assert sum(words.startswith("SELECT") for words in statements) <= 3
 
 
 async def test_where_many_fail_at_once_nobody_is_moved_and_the_operator_hears(ward, probes, clock):

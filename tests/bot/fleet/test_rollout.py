@@ -5,9 +5,11 @@ import random
 
 import pytest
 
+from bot.accounts.agents import Agents, Card
 from bot.errors import RolloutRefused
+from bot.fleet.rollout import runner
 from bot.fleet.rollout.plan import Plan, default_canaries
-from bot.store.models import Phase, Wanted
+from bot.store.models import Draft, Phase, Wanted
 from bot.store.records import ItemState, RolloutState
 from bot.store.releases import Releases
 from tests.bot.fleet.simulated import NEW, OLD, OLGA, Killed, Simulated
@@ -176,6 +178,41 @@ async def test_two_who_look_at_once_do_no_more_than_one(fleet):
     ]
 
 
+async def test_between_passes_that_take_long_only_news_is_looked_for(fleet, monkeypatch):
+    monkeypatch.setattr(runner, "PASS_SHARE", 1e-9)
+    monkeypatch.setattr(runner, "LONGEST_QUIET", 1e9)
+    ids = await fleet.make(6)
+    await fleet.start(canaries=0, surge=2)
+    one = fleet.runner()
+    await one.look()
+    reads = Reads(one._rollouts, monkeypatch)
+
+    await one.look()
+    assert reads.whole == 0
+    await fleet.converge()
+    await one.look()
+    assert reads.whole > 0
+    assert fleet.nudged == ids[:4]
+    await fleet.control().pause()
+    reads.whole = 0
+    await one.look()
+    assert reads.whole > 0
+
+
+class Reads:
+    """Counts how often all agents of a rollout are read."""
+
+    def __init__(self, rollouts, monkeypatch):
+        self.whole = 0
+        read = rollouts.crew
+
+        async def crew(rollout, *, under_way=False):
+            self.whole += not under_way
+            return await read(rollout, under_way=under_way)
+
+        monkeypatch.setattr(rollouts, "crew", crew)
+
+
 async def test_who_sleeps_is_not_woken_and_wakes_with_the_release(fleet):
     await fleet.make(3)
     [sleeper] = await fleet.make(1, wanted=Wanted.ASLEEP, phase=Phase.ASLEEP)
@@ -261,6 +298,18 @@ async def test_agents_made_meanwhile_get_the_release_when_it_is_done(fleet, newe
     assert (status.total, status.done) == (4, 4)
     assert set((await fleet.serving()).values()) == {NEW}
     assert await newest() == NEW
+
+
+async def test_agents_made_after_it_run_the_release(fleet, database, vault):
+    await fleet.make(1)
+    await fleet.start()
+    await fleet.go()
+
+    made = await Agents(database, vault, release=OLD, limit=9).create(
+        Draft(user_id=OLGA, chat_id=OLGA, name="Bo", job="cooks", model="m"), Card(OLGA, 1)
+    )
+
+    assert made.release == NEW
 
 
 async def test_a_setting_that_changed_after_the_rollout_comes_first(fleet, database):

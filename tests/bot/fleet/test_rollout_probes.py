@@ -73,7 +73,7 @@ async def test_why_a_turn_fails_is_handed_on():
 
 
 async def test_the_watcher_outlives_a_pass_that_fails(caplog):
-    passes = asyncio.Queue()
+    passes: asyncio.Queue[None] = asyncio.Queue()
 
     class Runner:
         async def look(self):

@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
+from bot.accounts.kept import KeptAnswers
 from bot.errors import MachineError
-from bot.fleet.runway import Runway
+from bot.fleet.runway import Runway, Warnings
 from bot.machines.aleph.price import Burn
 
 PER_HOUR = 14_250
@@ -28,6 +29,55 @@ async def test_it_warns_below_three_days_and_louder_below_two(caplog, hours, lev
 async def test_it_says_how_many_credits_to_add(caplog):
     await Runway(lasting(40)).look()
     assert "last 40 h (570,000 are left): add 9,690,000 to have enough for 30 days" in caplog.text
+
+
+class Told:
+    def __init__(self):
+        self.notices = {}
+
+    async def __call__(self, notice_id, text, /, **facts):
+        self.notices.setdefault(notice_id, (text, facts["hours"]))
+
+    @property
+    def hours(self):
+        return [hours for _, hours in self.notices.values()]
+
+
+async def test_the_operator_is_told_once_at_each_level_and_again_after_there_was_enough(database):
+    told = Told()
+    for hours, heard in (
+        (100, []),
+        (71, [71]),
+        (73, [71]),
+        (70, [71]),
+        (47, [71, 47]),
+        (49, [71, 47]),
+        (46, [71, 47]),
+        (61, [71, 47]),
+        (45, [71, 47, 45]),
+        (30, [71, 47, 45]),
+        (200, [71, 47, 45]),
+        (70, [71, 47, 45, 70]),
+        (20, [71, 47, 45, 70, 20]),
+    ):
+        # Each time as after a restart.
+        await Runway(lasting(hours), warnings=Warnings(KeptAnswers(database), told)).look()
+        assert told.hours == heard, hours
+    assert {text for text, _ in told.notices.values()} == {"notice-operator-runway"}
+
+
+async def test_a_bot_killed_after_it_told_does_not_tell_twice(database):
+    told, kept = Told(), KeptAnswers(database)
+
+    class Dying(KeptAnswers):
+        async def put(self, name, value):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await Warnings(Dying(database), told).look(await lasting(40)())
+    await Warnings(kept, told).look(await lasting(39)())
+
+    assert told.hours == [40]
 
 
 async def test_without_machines_nothing_runs_out(caplog):

@@ -26,6 +26,7 @@ from bot.fleet.orphans import Orphans
 from bot.fleet.shelf import Shelf
 from bot.fleet.snapshots import Snapshots
 from bot.fleet.specs import Inference, Specs
+from bot.fleet.states import States
 from bot.fleet.transfer import Transfer
 from bot.machines.client import AgentClient, Door
 from bot.machines.local import LocalProvider
@@ -78,7 +79,7 @@ class Told:
 
     news: dict[str, tuple[int, str, dict[str, Any]]] = field(default_factory=dict)
 
-    async def post(self, notice_id, user_id, text_key, **facts):
+    async def post(self, notice_id: str, user_id: int, text_key: str, /, **facts: str | float) -> None:
         self.news.setdefault(notice_id, (user_id, text_key, facts))
 
 
@@ -124,7 +125,9 @@ class World:
         converger = Converger(self.books, deployer, moves, chats=self.chats, notifier=self.shown, step=step)
         configurer = Configurer(self.books, self.agents, self.client, self.libertai, tools)
         orphans = Orphans(self.books, self.provider, clock=self.clock)
-        return Fleet(self.books, Durable(self.durable_url), converger, configurer, orphans, clock=self.clock)
+        made = Fleet(self.books, Durable(self.durable_url), converger, configurer, orphans, clock=self.clock)
+        self.states = States(self.books, self.agents, made, self.client, self.snapshots)
+        return made
 
     async def close(self):
         await self.fleet.stop()
@@ -182,6 +185,7 @@ class World:
 
     async def door(self, agent_id):
         machine, agent = await self.books.machine(agent_id), await self.books.agent(agent_id)
+        assert machine
         return Door.of(machine, self.agents.secret(agent))
 
     async def health(self, agent_id):

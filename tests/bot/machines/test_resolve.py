@@ -5,6 +5,7 @@ import pytest
 from docker.errors import ImageNotFound
 from pydantic import SecretStr
 
+from bot.errors import MachineError
 from bot.machines.daemon import Session
 from bot.machines.registry import Registry
 from bot.machines.resolve import NoRelease, Resolver, expand
@@ -49,7 +50,7 @@ async def resolve():
 
         async def ask(said, *, current=RUNS, here=None, **values):
             chosen = settings(**values)
-            session = here and Session(lambda: here, lambda error: error)
+            session = here and Session(lambda: here, lambda error: MachineError(str(error)))
             registry = Registry(http, chosen.registry_user, chosen.registry_password)
             return await Resolver(chosen, registry, session).release(said, current)
 

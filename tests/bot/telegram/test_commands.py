@@ -609,7 +609,7 @@ async def test_delete_without_a_link_asks_which_one_if_there_is_one(desk: Desk, 
 async def test_keeping_it_brings_the_card_back(desk: Desk, olga: SimUser) -> None:
     agent = await desk.agent(olga)
     await send(desk, olga, f"/delete https://t.me/baal_bot?start=agent_{agent.link}", times=1)
-    assert "There is no undo" in await newest(olga)
+    assert "kept for 7 days" in await newest(olga)
 
     await press(desk, olga, "Keep it")
 

@@ -94,7 +94,7 @@ async def test_only_ones_own_and_what_is_kept_comes_back(
 async def test_deleting_says_how_to_get_it_back(desk: Desk, olga: SimUser) -> None:
     await desk.agent(olga)
     await desk.agent(olga, name="Bea", phase=Phase.STARTING)
-    for name, says in (("Ada", "kept for 7 days: until then you can bring it back"), ("Bea", "There is no undo.")):
+    for name, says in (("Ada", "kept for 7 days: until then /list can bring it back"), ("Bea", "There is no undo.")):
         await send(desk, olga, "/list", times=1)
         await press(desk, olga, name, times=1)
 

@@ -12,7 +12,7 @@ from bot.accounts.agents import Agents, Card
 from bot.accounts.users import Person, Users
 from bot.fleet.books import Books
 from bot.store.database import Database
-from bot.store.models import Agent, Draft, MachineState, Phase
+from bot.store.models import Agent, Draft, MachineState, Phase, Purpose
 from bot.store.vault import Vault
 from bot.telegram import notifier as module
 from bot.telegram.notifier import TelegramNotifier
@@ -198,7 +198,7 @@ async def test_a_restarted_bot_shows_how_the_wish_ended_meanwhile(stage: Stage, 
 
 
 async def test_nothing_is_charged_is_said_once_the_books_say_the_machine_is_gone(stage: Stage) -> None:
-    machine = await stage.books.intend(stage.id, "local")
+    machine = await stage.books.intend(stage.id, "local", Purpose.DEPLOY)
     await stage.observe(phase=Phase.FAILED, error="not-reached", error_code="7F3A")
     await stage.notifier.show(stage.id)
     await stage.owner.wait_for("❌", anywhere=True)

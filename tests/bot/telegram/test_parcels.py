@@ -155,7 +155,7 @@ async def test_a_file_is_put_in_place_after_a_warning(desk: Desk, olga: SimUser,
 
     await press(desk, olga, "Chef Ada", times=1)
     asked = (await said(olga))[-1]
-    assert "What it knows today is kept for 7 days" in asked.text
+    assert "What it knows today is kept as a snapshot for 7 days" in asked.text
     assert desk.states.put == []
 
     await press(desk, olga, "Put it in place")

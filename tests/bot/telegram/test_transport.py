@@ -10,6 +10,7 @@ from aiohttp import web
 from telegram.error import BadRequest, NetworkError, RetryAfter, TimedOut
 from telegram.ext import ExtBot
 
+from bot.errors import DatabaseLost
 from bot.telegram.transport import AiohttpRequest
 
 TOKEN = "1:secret-token"
@@ -181,3 +182,24 @@ async def test_a_closed_transport_says_so():
 
     with pytest.raises(NetworkError, match="closed"):
         await request.post("http://127.0.0.1:1/")
+
+
+async def test_who_may_not_work_any_more_says_nothing_and_hears_nothing(server):
+    answers: list[bool] = []
+
+    async def confirm() -> None:
+        if not answers.pop(0):
+            raise DatabaseLost("another bot works on the database")
+
+    bot = _bot(server, AiohttpRequest(confirm=confirm))
+    answers[:] = [True, True]
+    async with bot:
+        answers[:] = [False]
+        with pytest.raises(NetworkError):
+            await bot.send_message(5, "x")
+        assert server.bodies == []
+
+        answers[:] = [True, False]
+        with pytest.raises(NetworkError):
+            await bot.send_message(5, "x")
+        assert (len(server.bodies), answers) == (1, [])

@@ -26,6 +26,7 @@ failed =
 failed-nothing-charged = Nothing is being charged: its machine was given back.
 error-no-capacity = No machine is free at the moment
 error-no-credit = Machines cannot be paid for at the moment
+error-spend-cap = What this agent may cost this month is used up
 error-not-prepared = The machine could not be prepared
 error-not-reached = The machine did not come up
 error-not-started = The agent did not start
@@ -83,7 +84,7 @@ card-usage =
     }
 confirm-delete =
     <b>Delete { $name }?</b> Its machine is erased and given back; the link stops working. { $kept ->
-        [yes] What it knows is kept for 7 days: until then you can bring it back (/list). Then there is no undo.
+        [yes] What it knows is kept for 7 days: until then /list can bring it back. After that it is erased too.
        *[no] There is no undo.
     }
 delete-which = Which one? Press it here, or write <code>/delete</code> and the end of its link.

@@ -19,7 +19,7 @@ import-sure =
     <b>Put it in place of what { $name } knows?</b> Then { $name } knows what the file holds: { $messages ->
         [one] { $messages } message
        *[other] { $messages } messages
-    }, as of { $made } (UTC). What it knows today is kept for 7 days, and the operator of this bot can bring it back. Name, job and model stay as they are.
+    }, as of { $made } (UTC). What it knows today is kept as a snapshot for 7 days: ask the operator of this bot for it. Name, job and model stay as they are.
 import-now = ♻ Put it in place
 import-working = ♻ Putting it in place… Messages to { $name } wait meanwhile.
 import-done = ✅ { $name } now knows what was in the file.

@@ -10,6 +10,7 @@ from bot.errors import BadSettings, MachineError, NoCapacity, NoCredit, NotReach
 from bot.machines.aleph.nodes import Size
 from bot.machines.aleph.provider import NotPlaced, Patience, StillThere
 from bot.machines.aleph.wallet import Order, Wallet
+from bot.machines.provider import Priced
 from bot.store.models import Rental, RentalState
 from tests.bot.machines.aleph.parts import CHANNEL, KEY, MACHINE
 from tests.fakes import aleph_rules
@@ -278,3 +279,13 @@ def test_a_bad_private_key_is_refused_without_being_repeated(key):
         Wallet(SecretStr(key), CHANNEL)
     assert "ALEPH_PRIVATE_KEY" in str(refused.value)
     assert not key or key not in str(refused.value)
+
+
+async def test_the_price_of_a_machine_is_what_the_network_takes_for_the_newest(provider, aleph):
+    assert await provider.credits_per_hour() == pytest.approx(14_250)
+    await provider.rent(MACHINE)
+
+    burn = await provider.burn()
+
+    assert await provider.credits_per_hour() == pytest.approx(burn.per_second * 3_600)
+    assert isinstance(provider, Priced)
