@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
-from agent.protocol import Manifest
+from agent.protocol import Manifest, Mode
 from bot.errors import SnapshotBroken, SnapshotError
 from bot.fleet.archive import Archive
 from bot.fleet.packing import PIECE_BYTES, Packed, Packer, Unpacker
@@ -53,6 +53,7 @@ class Snapshots:
         self._writing.add(snapshot.id)
         try:
             size, packed = await self._store(snapshot, pieces)
+            _require_agent(packed.manifest)
             whole = await self._shelf.finish(snapshot, size, packed)
         except BaseException:
             await self._take_back(snapshot)
@@ -184,6 +185,12 @@ class Snapshots:
         for path in await self._shelf.unknown(paths):
             log.warning(line("object that no snapshot is stored as is removed", path=path))
             await self._objects.delete(path)
+
+
+def _require_agent(manifest: Manifest) -> None:
+    # As the newest one it would be what the agent is brought back from.
+    if manifest.mode is Mode.STANDBY:
+        raise SnapshotBroken("it was taken of a copy that stands by, which is not the agent")
 
 
 async def _batched(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

@@ -16,12 +16,12 @@ def entry(name: str, content: bytes = b"", *, kind: bytes = tarfile.REGTYPE, lin
     return member.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % BLOCK)
 
 
-def manifest(parts: tuple[Part, ...], last_turn: str | None = "t1") -> Manifest:
+def manifest(parts: tuple[Part, ...], last_turn: str | None = "t1", mode: Mode = Mode.ACTIVE) -> Manifest:
     return Manifest(
         schema_version=1,
         release="r1",
         created=1.0,
-        mode=Mode.ACTIVE,
+        mode=mode,
         epoch=1,
         last_turn=last_turn,
         counts={"turn": 1},
@@ -33,10 +33,12 @@ def part(name: str, content: bytes) -> Part:
     return Part(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def archive(database: bytes = b"SQLite", workspace: bytes = b"", last_turn: str | None = "t1") -> bytes:
+def archive(
+    database: bytes = b"SQLite", workspace: bytes = b"", last_turn: str | None = "t1", mode: Mode = Mode.ACTIVE
+) -> bytes:
     """`workspace`: tar entries."""
     parts = (part("agent.db", database), *([part("workspace", workspace)] if workspace else []))
-    told = manifest(parts, last_turn).model_dump_json().encode()
+    told = manifest(parts, last_turn, mode).model_dump_json().encode()
     return entry("agent.db", database) + workspace + entry("manifest.json", told) + bytes(2 * BLOCK)
 
 

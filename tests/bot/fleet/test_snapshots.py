@@ -11,6 +11,7 @@ import psutil
 import pytest
 from sqlmodel import select
 
+from agent.protocol import Mode
 from bot.errors import AgentOffline, SnapshotBroken, StoreAway
 from bot.fleet.packing import PIECE_BYTES
 from bot.fleet.retention import DAY, Retention
@@ -207,6 +208,16 @@ async def test_two_first_snapshots_of_an_agent_at_once_have_one_key(world):
 
 
 # --- what goes
+
+
+async def test_what_was_taken_of_a_copy_that_stands_by_is_not_kept(world):
+    before = await world.save()
+
+    with pytest.raises(SnapshotBroken, match="stands by"):
+        await world.save(content=archive(last_turn=None, mode=Mode.STANDBY))
+
+    assert (await world.snapshots.newest(ADA)).id == before.id
+    assert [world.stored(before)] == world.files()
 
 
 async def test_the_newest_is_the_one_taken_last_also_where_the_clock_was_ahead_before(world):
