@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from bot.errors import SpendCapReached
-from bot.fleet.money import costs_since, month_start, spent
+from bot.fleet.money import costs_since, month_start, spent, spent_on_agent
 from bot.store.database import Database
 from bot.store.models import SERVING, Agent, Machine, Wanted
 
@@ -71,12 +71,12 @@ class SpendCaps:
             return None
         now = self._clock()
         since = month_start(now)
-        credits_, owner = spent(since, now), select(col(Agent.owner_id)).where(col(Agent.id) == agent_id)
+        credits_, owner = spent_on_agent(since, now), select(col(Agent.owner_id)).where(col(Agent.id) == agent_id)
         is_theirs = col(Agent.owner_id) == owner.scalar_subquery()
         query = select(
             func.sum(case((col(Machine.agent_id) == agent_id, credits_), else_=0.0)).label("agent"),
             func.sum(case((is_theirs, credits_), else_=0.0)).label("owner"),
-            func.sum(credits_).label("total"),
+            func.sum(spent(since, now)).label("total"),
         )
         query = query.select_from(Machine).outerjoin(Agent, col(Agent.id) == col(Machine.agent_id))
         async with self._database.transaction() as transaction:
@@ -97,7 +97,8 @@ class SpendCaps:
         """Agents that are awake and have reached a cap."""
         now = self._clock()
         since = month_start(now)
-        cost = select(col(Machine.agent_id), col(Agent.owner_id), func.sum(spent(since, now)).label("credits"))
+        sums = (func.sum(spent_on_agent(since, now)).label("credits"), func.sum(spent(since, now)).label("paid"))
+        cost = select(col(Machine.agent_id), col(Agent.owner_id), *sums)
         cost = cost.select_from(Machine).outerjoin(Agent, col(Agent.id) == col(Machine.agent_id))
         cost = cost.where(*costs_since(since)).group_by(col(Machine.agent_id), col(Agent.owner_id))
         awake = select(col(Agent.id), col(Agent.owner_id)).where(
@@ -110,13 +111,13 @@ class SpendCaps:
             agents = (await transaction.execute(awake)).all()
         return self._beyond(costs, agents)
 
-    def _beyond(self, costs: Iterable[Any], agents: Iterable[Any]) -> list["Beyond"]:
+    def _beyond(self, costs: Sequence[Any], agents: Iterable[Any]) -> list["Beyond"]:
         of_agent: Counter[int] = Counter()
         of_owner: Counter[int | None] = Counter()
         for row in costs:
             of_agent[row.agent_id] += row.credits
             of_owner[row.owner_id] += row.credits
-        total = sum(of_agent.values())
+        total = sum(row.paid for row in costs)
         found = []
         for row in agents:
             cap = self.caps.reached(agent=of_agent[row.id], owner=of_owner[row.owner_id], total=total)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import func
 from sqlmodel import col, exists, select
 
+from bot.fleet.machine_rows import owned_since
 from bot.store.database import Database
 from bot.store.models import Agent, Alarm, Letter, LetterState, Machine, Phase, Turn, TurnState, Wanted
 
@@ -59,7 +60,7 @@ class Idle:
             col(Agent.wanted) == Wanted.ON,
             col(Agent.observed_generation) == col(Agent.generation),
             limit > 0,
-            col(Machine.created_at) < since,
+            owned_since() < since,
             ~asked,
             ~called,
             ~letters,

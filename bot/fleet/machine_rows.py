@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import Update, func, or_, update
+from sqlalchemy import ColumnElement, Update, func, or_, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
@@ -12,6 +12,11 @@ from bot.store.models import SERVING, Agent, Machine, MachineState, Phase, Purpo
 LEASE_SECONDS = 120
 COMING = (MachineState.INTENT, MachineState.RENTED)
 """States of a machine that an agent is to move to."""
+
+
+def owned_since() -> ColumnElement[float]:
+    """SQL: since when a machine is its agent's (Unix time)."""
+    return func.coalesce(col(Machine.claimed_at), col(Machine.created_at))
 
 
 class MachineRows:
@@ -138,7 +143,7 @@ class MachineRows:
             query = select(func.count()).where(
                 col(Machine.agent_id) == agent_id,
                 col(Machine.purpose) == Purpose.HEAL,
-                col(Machine.created_at) > since,
+                owned_since() > since,
             )
             return (await session.exec(query)).one()
 

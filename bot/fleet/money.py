@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Select, case, func, or_
+from sqlalchemy.sql.elements import SQLCoreOperations
 from sqlmodel import col, select
 
+from bot.fleet.machine_rows import owned_since
 from bot.fleet.runway import Burn, Paid
 from bot.machines.provider import Priced
 from bot.store.database import Database
@@ -73,12 +75,16 @@ class Money:
     async def total(self) -> Usage:
         """Of all machines, also those of deleted agents."""
         async with self._database.transaction() as transaction:
-            row = (await transaction.execute(select(*_sums(self._clock())).where(*_COSTS))).one()
+            query = select(*_sums(self._clock(), col(Machine.created_at))).where(*_COSTS)
+            row = (await transaction.execute(query)).one()
         return _usage(row)
 
     async def account(self, agent_id: int) -> Usage:
-        """Of one agent; all zero if it has never had a machine."""
-        query = select(*_sums(self._clock())).where(*_COSTS, col(Machine.agent_id) == agent_id)
+        """Of one agent (0: the pool, with what its machines cost before agents took them); all zero if it had none."""
+        if agent_id:
+            query = select(*_sums(self._clock(), owned_since())).where(col(Machine.agent_id) == agent_id, *_COSTS)
+        else:
+            query = select(*_pool_sums(self._clock())).where(*_COSTS)
         async with self._database.transaction() as transaction:
             return _usage((await transaction.execute(query)).one())
 
@@ -131,7 +137,16 @@ def month_start(now: float) -> float:
 
 def spent(since: float, now: float) -> ColumnElement[float]:
     """SQL: the credits of a machine's row between these times."""
-    return _seconds(since, now) * col(Machine.credits_per_hour) / HOUR
+    return _credits(_seconds(since, now, col(Machine.created_at)))
+
+
+def spent_on_agent(since: float, now: float) -> ColumnElement[float]:
+    """SQL: those of them that its agent has cost, and not the pool before."""
+    return _credits(_seconds(since, now, owned_since()))
+
+
+def _credits(seconds: ColumnElement[float]) -> ColumnElement[float]:
+    return seconds * col(Machine.credits_per_hour) / HOUR
 
 
 def costs_since(since: float) -> tuple[ColumnElement[bool], ...]:
@@ -143,26 +158,53 @@ def costs_since(since: float) -> tuple[ColumnElement[bool], ...]:
 _COSTS = (col(Machine.state) != MachineState.INTENT,)
 
 
-def _seconds(since: float, now: float) -> ColumnElement[float]:
-    created, end = col(Machine.created_at), func.coalesce(col(Machine.gone_at), now)
-    start = case((created < since, since), else_=created)
+def _seconds(
+    since: float, now: float, begun: SQLCoreOperations[float], ended: SQLCoreOperations[Any] | None = None
+) -> ColumnElement[float]:
+    """Of a machine's time from `begun` to `ended` (or its end, or now), what lies after `since`."""
+    end = func.coalesce(col(Machine.gone_at), now) if ended is None else ended
+    start = case((begun < since, since), else_=begun)
     return case((end > start, end - start), else_=0.0)
 
 
-def _sums(now: float) -> list[ColumnElement[Any]]:
+def _sums(now: float, begun: SQLCoreOperations[float]) -> list[ColumnElement[Any]]:
     month, is_here = month_start(now), col(Machine.state) != MachineState.GONE
+    per_hour = case((is_here, col(Machine.credits_per_hour)), else_=0.0)
+    return _totals(_seconds(month, now, begun), _seconds(0.0, now, begun), per_hour)
+
+
+def _pool_sums(now: float) -> list[ColumnElement[Any]]:
+    month, is_pools = month_start(now), col(Machine.agent_id) == 0
+    created, claimed = col(Machine.created_at), col(Machine.claimed_at)
+
+    def seconds(since: float) -> ColumnElement[float]:
+        before = case((claimed.is_not(None), _seconds(since, now, created, claimed)), else_=0.0)
+        return case((is_pools, _seconds(since, now, created)), else_=before)
+
+    is_here = is_pools & (col(Machine.state) != MachineState.GONE)
+    return _totals(seconds(month), seconds(0.0), case((is_here, col(Machine.credits_per_hour)), else_=0.0))
+
+
+def _totals(
+    month: ColumnElement[float], ever: ColumnElement[float], per_hour: ColumnElement[float]
+) -> list[ColumnElement[Any]]:
     sums = {
-        "hours_month": _seconds(month, now) / HOUR,
-        "hours": _seconds(0.0, now) / HOUR,
-        "credits_month": spent(month, now),
-        "credits": spent(0.0, now),
-        "per_hour": case((is_here, col(Machine.credits_per_hour)), else_=0.0),
+        "hours_month": month / HOUR,
+        "hours": ever / HOUR,
+        "credits_month": _credits(month),
+        "credits": _credits(ever),
+        "per_hour": per_hour,
     }
     return [func.coalesce(func.sum(each), 0.0).label(name) for name, each in sums.items()]
 
 
 def _per_agent(now: float, owner_id: int | None) -> Select[Any]:
-    sums = select(col(Machine.agent_id), *_sums(now)).where(*_COSTS).group_by(col(Machine.agent_id)).subquery()
+    sums = (
+        select(col(Machine.agent_id), *_sums(now, owned_since()))
+        .where(*_COSTS)
+        .group_by(col(Machine.agent_id))
+        .subquery()
+    )
     figures = [func.coalesce(each, 0.0).label(each.name) for each in sums.columns if each.name != "agent_id"]
     this_month = func.coalesce(sums.c.credits_month, 0.0)
     agent: list[Any] = [col(Agent.id), col(Agent.name), col(Agent.owner_id), col(Agent.phase)]

@@ -51,7 +51,7 @@ class PoolBooks:
 
         One that is warm for the release that the agent shall run comes first, then the oldest.
         """
-        values = {"agent_id": agent_id, "purpose": purpose, "state": MachineState.RENTED}
+        values = {"agent_id": agent_id, "purpose": purpose, "state": MachineState.RENTED, "claimed_at": self._clock()}
         claimed = update(Machine).where(
             col(Machine.id) == self._best_for(agent_id), *self._is_ours(), col(Machine.state) == MachineState.READY
         )

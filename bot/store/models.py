@@ -268,6 +268,8 @@ class Machine(SQLModel, table=True):
     """Where its agent answers."""
     credits_per_hour: float = 0
     """Its price, as it was when it was rented."""
+    claimed_at: float | None = None
+    """When an agent took it out of the pool; until then the pool paid for it."""
     created_at: float = Field(default_factory=time.time)
     failed_at: float | None = None
     """When it went into quarantine."""

@@ -35,7 +35,7 @@ class Rows:
                 )
             )
 
-    async def machine(self, agent_id, begun, gone=None, *, state=MachineState.ACTIVE, price=PRICE):
+    async def machine(self, agent_id, begun, gone=None, *, claimed=None, state=MachineState.ACTIVE, price=PRICE):
         async with self._database.session() as session:
             session.add(
                 Machine(
@@ -45,5 +45,6 @@ class Rows:
                     created_at=at(begun),
                     gone_at=at(gone) if gone else None,
                     credits_per_hour=price,
+                    claimed_at=at(claimed) if claimed else None,
                 )
             )

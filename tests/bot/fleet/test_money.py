@@ -228,3 +228,14 @@ async def test_the_work_grows_with_the_agents_and_not_with_their_square(countabl
 
     assert many < 14 * few
     assert one < many / 1_000, "one agent is looked up, not searched for"
+
+
+async def test_what_a_machine_cost_in_the_pool_is_the_pools(money, books):
+    await books.agent(1)
+    await books.machine(1, "2026-11-10T00:00", claimed="2026-11-10T10:00")
+    await books.machine(0, "2026-11-10T11:00", state=MachineState.READY)
+
+    assert await money.account(1) == Usage(2.0, 2.0, 200, 200, per_hour=100.0)
+    assert await money.account(0) == Usage(11.0, 11.0, 1_100, 1_100, per_hour=100.0)
+    assert await money.total() == Usage(13.0, 13.0, 1_300, 1_300, per_hour=200.0)
+    assert [(each.name, each.usage.credits) for each in await money.accounts()] == [("Ada 1", 200), ("pool", 1_100)]
