@@ -150,6 +150,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Front:
         idle_minutes=settings.agent_idle_minutes,
         deleted=DeletedAgents(database, people.agents),
         imports=Imports(database),
+        money=staff.money,
         parcels=Parcels(staff.states, sender, telegram_files, folder=folder),
     )
     herald = Herald(bot, texts, notices, people.users, people.agents, admins=settings.admin_ids)

@@ -92,6 +92,7 @@ class Staff:
 
     fleet: Fleet
     states: States
+    money: Money
 
 
 def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
@@ -124,7 +125,7 @@ def assemble(settings: Settings, accounts: Accounts, world: World) -> Staff:
         watchers.append(_runway(world, world.provider))
     for each in (*watchers, _rollouts(settings, accounts, world, money, fleet)):
         fleet.attend(each.watched)
-    return Staff(fleet, States(world.books, accounts.agents, fleet, world.client, snapshots))
+    return Staff(fleet, States(world.books, accounts.agents, fleet, world.client, snapshots), money)
 
 
 def _snapshots(settings: Settings, world: World) -> Snapshots:

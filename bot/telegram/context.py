@@ -22,6 +22,7 @@ from bot.accounts.users import Users
 from bot.chat.offers import Offers
 from bot.chat.turns import Turns
 from bot.fleet.fleet import Fleet
+from bot.fleet.money import Money
 from bot.telegram.inbox import Inbox
 from bot.telegram.parcels import Parcels
 from bot.telegram.screen import Screen, draw, send
@@ -53,6 +54,7 @@ class Services:
     deleted: DeletedAgents
     imports: Imports
     parcels: Parcels
+    money: Money
     idle_minutes: int = 0
     """After which agents fall asleep whose owners did not say otherwise; 0: never."""
 

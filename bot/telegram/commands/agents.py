@@ -78,6 +78,7 @@ async def card(context: Context, agent: Agent) -> Screen:
         release=agent.release,
         tools="unknown" if tools is None else "yes" if tools else "no",
         usage=await _usage(context, agent),
+        costs=await _costs(context, agent),
         link=link(agent, context.services.bot.username),
         job=wizard.shortened(agent.job),
     )
@@ -164,6 +165,16 @@ async def _usage(context: Context, agent: Agent) -> str:
         return ""
     tokens = sum(each.prompt_tokens + each.completion_tokens for each in spent)
     return "\n" + context.say.plain("card-usage", turns=sum(each.turns for each in spent), tokens=tokens)
+
+
+async def _costs(context: Context, agent: Agent) -> str:
+    """A line of what its machines cost this month, and will; empty where machines cost nothing."""
+    usage = await context.services.money.account(agent.id or 0)
+    if not usage.credits_month and not usage.per_hour:
+        return ""
+    hours = round(usage.hours_month)
+    facts = {"hours": hours, "credits": usage.credits_month, "forecast": usage.forecast}
+    return "\n" + context.say.plain("card-costs", **facts)
 
 
 def _card_keyboard(context: Context, agent: Agent) -> InlineKeyboardMarkup:

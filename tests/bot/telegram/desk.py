@@ -27,6 +27,7 @@ from bot.chat.route import Route
 from bot.chat.turns import Turns
 from bot.errors import AgentOffline, LibertAIUnreachable
 from bot.fleet.fleet import Fleet
+from bot.fleet.money import Money
 from bot.store.database import Database
 from bot.store.models import Agent, Draft, Phase
 from bot.store.vault import Vault
@@ -237,6 +238,7 @@ async def desk(database: Database, vault: Vault, tmp_path: Path) -> AsyncIterato
             dispatch=lambda update: None,
             deleted=DeletedAgents(database, agents),
             imports=Imports(database),
+            money=Money(database),
             parcels=Parcels(states, FileSender(files, folder=folder, pauses=()), TelegramFiles(bot), folder=folder),
             idle_minutes=3 * 1_440,
         )

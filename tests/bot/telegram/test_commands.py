@@ -17,7 +17,8 @@ from agent.protocol import Spending
 from bot.accounts.libertai import KeyCheck, KeyState
 from bot.accounts.users import Person, Users
 from bot.errors import DatabaseLost
-from bot.store.models import Agent, Configuration, DraftStep, Edit, Phase, TurnFile, Wanted
+from bot.store.database import Database
+from bot.store.models import Agent, Configuration, DraftStep, Edit, Machine, MachineState, Phase, TurnFile, Wanted
 from bot.telegram import commands, texts
 from bot.telegram.application import Updates
 from bot.telegram.keyboards import Verb
@@ -545,6 +546,20 @@ async def test_the_card_tells_what_the_agent_did_today(desk: Desk, olga: SimUser
     await press(desk, olga, "Ada")
 
     assert (await newest(olga)).splitlines()[1] == "Today: 12 messages, 2,400 tokens"
+
+
+async def test_the_card_tells_what_a_paid_machine_costs(desk: Desk, olga: SimUser, database: Database) -> None:
+    agent = await desk.agent(olga, name="Ada")
+    machine = Machine(agent_id=agent.id or 0, provider="aleph", state=MachineState.ACTIVE, credits_per_hour=100.0)
+    month = dt.datetime.now(dt.UTC).replace(day=1, hour=0, minute=0, second=0).timestamp()
+    machine.created_at, machine.gone_at = month, month + 2 * 3600
+    async with database.session() as session:
+        session.add(machine)
+    await send(desk, olga, "/list", times=1)
+
+    await press(desk, olga, "Ada")
+
+    assert "This month: awake for 2 hours, 200 credits; 30 days like now: 72,000" in await newest(olga)
 
 
 async def test_the_card_comes_without_usage_of_an_agent_that_does_not_tell(desk: Desk, olga: SimUser) -> None:

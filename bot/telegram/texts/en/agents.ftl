@@ -70,7 +70,7 @@ card =
         [yes] { " " }· tools: yes
         [no] { " " }· tools: no
        *[unknown] { "" }
-    }{ $usage }
+    }{ $usage }{ $costs }
     { $link }
     Falls asleep when idle: { $idle }
     <blockquote expandable>{ $job }</blockquote>
@@ -82,6 +82,11 @@ card-usage =
         [one] { $tokens } token
        *[other] { $tokens } tokens
     }
+card-costs =
+    This month: awake for { $hours ->
+        [one] { $hours } hour
+       *[other] { $hours } hours
+    }, { $credits } credits; 30 days like now: { $forecast }
 confirm-delete =
     <b>Delete { $name }?</b> Its machine is erased and given back; the link stops working. { $kept ->
         [yes] What it knows is kept for 7 days: until then /list can bring it back. After that it is erased too.
