@@ -1,5 +1,4 @@
-"""The operator's commands: `baal serve`, `baal doctor`, `baal health`, `baal rollout`, `baal money`, `baal snapshots`,
-`baal restore`, `baal new-key`.
+"""The operator's commands: serve, doctor, health, rollout, money, snapshots, restore, new-key.
 
 Each loads what it needs by itself: `--help` should not wait two seconds for the bot, and a container asks for its
 health four times a minute.
