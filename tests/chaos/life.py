@@ -12,7 +12,20 @@ from pathlib import Path
 import httpx
 
 from bot.chat import route, run
-from bot.fleet import books, converge, deploy, fleet, lease, machine_rows, pool, pool_work, probes, safety, transfer
+from bot.fleet import (
+    books,
+    converge,
+    deploy,
+    fleet,
+    lease,
+    machine_rows,
+    pool,
+    pool_plan,
+    pool_work,
+    probes,
+    safety,
+    transfer,
+)
 from bot.machines.aleph import ledger, network
 from bot.store.database import Database
 from tests.chaos.bot import Bot
@@ -61,6 +74,7 @@ def _hurry() -> None:
     ledger.AVOID_SECONDS = 0.3
     network.SYNC_SECONDS = network.READ_SECONDS = 2
     pool.LOOK_SECONDS, pool_work.CHECK_SECONDS, pool_work.RETRY_SECONDS = 0.3, 2, 0.3
+    pool_plan.QUARANTINE_SECONDS = 2
     probes.ROUND_SECONDS, probes.STORM_SECONDS = 1, 5
     safety.LOOK_SECONDS, safety.AGAIN_SECONDS = 0.3, 0.3
     transfer.CALM_POLL_SECONDS, transfer.RESCUE_SECONDS = 0.05, 5
