@@ -6,12 +6,14 @@ import docker
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import settings
+from xdist.remote import Producer
 
 from bot.store.database import Database
 from bot.store.vault import Vault
 from tests.containers import AGENT_IMAGE, build
 from tests.needs import IN_CI, NEEDS, OPT_IN
 from tests.postgres import running_postgres
+from tests.spread import LONG, Spread, module_of
 
 ON_EACH_DATABASE = (
     "bot/store/",
@@ -33,13 +35,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_url", each, indirect=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What this machine cannot run is skipped with a reason on a laptop, and fails in CI."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What this machine cannot run is skipped with a reason on a laptop, and fails in CI. Long ones go first."""
     needs = {marker: missing for marker, missing in NEEDS.items() if marker in OPT_IN or not IN_CI}
     for item in items:
         for marker, missing in needs.items():
             if item.get_closest_marker(marker) and (reason := missing()):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not module_of(item.nodeid).startswith(LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Spread | None:
+    """Instead of `load`, which is what `-n` means if nothing is said of it."""
+    return Spread(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +57,15 @@ def docker_client():
     client = docker.from_env()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def pushed(tmp_path_factory):
+    """Where registries here have their images: the test processes share it, so that each layer is pushed once."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "registry"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

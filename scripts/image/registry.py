@@ -34,17 +34,17 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def loopback_registry(more: str = "") -> Iterator[str]:
+def loopback_registry(more: str = "", *, images: Path | None = None) -> Iterator[str]:
     """An empty registry, as `127.0.0.1:port`; Docker pushes there without TLS. It ends with its images.
 
-    `more` is added to its configuration.
+    `more` is added to its configuration. `images`: a folder where they stay, and may be already.
     """
     if not is_installed():
         raise Refused(f"needs {PROGRAM} (Debian: apt-get install {PROGRAM})")
     with tempfile.TemporaryDirectory(prefix="baal-registry-") as folder:
         port = _free_port()
         configuration = Path(folder) / "config.yml"
-        configuration.write_text(CONFIGURATION.format(folder=folder, port=port) + more)
+        configuration.write_text(CONFIGURATION.format(folder=images or folder, port=port) + more)
         with (Path(folder) / "log").open("w+") as log:
             serving = subprocess.Popen((PROGRAM, "serve", str(configuration)), stdout=log, stderr=log)
             try:

@@ -19,7 +19,8 @@ from scripts.image.registry import loopback_registry
 from tests.fakes.aleph_world import Status
 from tests.fakes.libertai_sim import Script
 from tests.vm.deployment import KEY, SECRET, deployment_of
-from tests.vm.standins import DEBIAN_12, DEBIAN_13, PREPARED_12
+from tests.vm.releases import forget, push
+from tests.vm.standins import DEBIAN_12, PREPARED_12, PREPARED_13
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
@@ -30,18 +31,14 @@ IN_THE_MIDDLE = "/var/lib/docker/tmp"
 
 
 @pytest.fixture(scope="module")
-def release(docker_client, agent_image):
+def release(docker_client, agent_image, pushed):
     """The agent in a registry here: its name by digest."""
-    with loopback_registry() as place:
-        repository = f"{place}/t{secrets.token_hex(4)}/agent"
-        docker_client.images.get(agent_image).tag(repository, "v1")
+    with loopback_registry(images=pushed) as place:
+        repository = f"{place}/agent"
         try:
-            docker_client.images.push(repository, tag="v1")
-            # By its own tag: the other may name another image by now.
-            digests = docker_client.images.get(f"{repository}:v1").attrs["RepoDigests"]
-            yield next(digest for digest in digests if digest.startswith(repository))
+            yield push(docker_client, agent_image, repository, "v1")
         finally:
-            docker_client.images.remove(f"{repository}:v1")
+            forget(docker_client, repository)
 
 
 @pytest.fixture
@@ -80,7 +77,7 @@ async def until(fact, seconds=30):
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("rig", [DEBIAN_12, DEBIAN_13], ids=["debian12", "debian13"], indirect=True)
+@pytest.mark.parametrize("rig", [DEBIAN_12, PREPARED_13], ids=["debian12", "debian13-prepared"], indirect=True)
 async def test_from_the_order_to_the_end(rig):
     own, libertai = rig
     with own.timed("rent"):

@@ -1,7 +1,6 @@
 """A release follows another on machines that boot, and is taken back, while people go on talking."""
 
 import json
-import secrets
 from contextlib import AsyncExitStack
 
 import pytest
@@ -29,10 +28,10 @@ AT_ONCE = ("--yes", "--canary", "1", "--soak", "0")
 
 
 @pytest.fixture(scope="module")
-def repository(docker_client, agent_image):
+def repository(docker_client, agent_image, pushed):
     """The agent in a registry here as v1, with more in its database as v2, and broken as v3."""
-    with loopback_registry() as place:
-        name = f"{place}/t{secrets.token_hex(4)}/agent"
+    with loopback_registry(images=pushed) as place:
+        name = f"{place}/agent"
         try:
             push(docker_client, agent_image, name, "v1")
             push(docker_client, patched(docker_client, f"{name}:v1", ADDED), name, "v2")
