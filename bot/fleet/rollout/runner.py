@@ -37,11 +37,11 @@ class Runner:
         self._operators = operators
         self._clock = clock
 
-    async def look(self) -> bool:
-        """One pass; False if no rollout is open."""
+    async def look(self) -> int:
+        """One pass; how many agents the open rollout has, 0 if none is open."""
         rollout = await self._rollouts.open()
         if rollout is None:
-            return False
+            return 0
         plan = Plan.model_validate(rollout.plan)
         crew = await self._settled(rollout)
         match rollout.state:
@@ -55,7 +55,7 @@ class Runner:
                 await self._take_back(rollout, plan, crew)
             case RolloutState.ABORTED | RolloutState.DONE:
                 await self._wind_up(rollout, plan, crew)
-        return True
+        return len(crew)
 
     async def _settled(self, rollout: Rollout) -> list[Member]:
         """Write down what has become of each, and read them again if there was news."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,15 +13,15 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 IDLE_SECONDS = 5.0
 """How long `baal rollout start` goes unnoticed: rows are how it reaches the bot."""
-SHARE = 0.02
-"""Of a core: a pass reads all agents of the rollout, and with ten thousand that takes a sixth of a second."""
+SECONDS_PER_AGENT = 0.001
+"""A pass reads them all, for which it needs a sixtieth of that."""
 
 
 class Watcher:
     """One pass after the other."""
 
     def __init__(self, runner: Runner, *, busy: float = LOOK_SECONDS, idle: float = IDLE_SECONDS) -> None:
-        """Seconds between passes, with and without a rollout that is open."""
+        """Seconds between passes, at least, with and without a rollout that is open."""
         self._runner = runner
         self._busy = busy
         self._idle = idle
@@ -39,19 +38,13 @@ class Watcher:
 
     async def _watch(self) -> None:
         while True:
-            begun = time.thread_time()
-            is_open = await self._look()
-            await asyncio.sleep(rest(self._busy if is_open else self._idle, time.thread_time() - begun))
+            agents = await self._look()
+            await asyncio.sleep(max(self._busy, agents * SECONDS_PER_AGENT) if agents else self._idle)
 
-    async def _look(self) -> bool:
+    async def _look(self) -> int:
         try:
             return await self._runner.look()
         except Exception as error:
             # Nothing was known, so nothing was done. Should it last, the rollout pauses for want of progress.
             log.exception(line("rollout not looked after", why=type(error).__name__))
-            return True
-
-
-def rest(pause: float, cost: float) -> float:
-    """Seconds until the next pass: the pause, or more after one that took so much CPU (seconds)."""
-    return max(pause, cost / SHARE)
+            return 1

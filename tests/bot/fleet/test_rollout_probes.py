@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from bot.errors import AgentOffline, AgentRefused
 from bot.fleet.rollout.probes import AgentProbes
-from bot.fleet.rollout.watcher import Watcher, rest
+from bot.fleet.rollout.watcher import Watcher
 from bot.store.models import Machine
 
 MACHINE = Machine(agent_id=1, provider="local", url="http://127.0.0.1:9")
@@ -89,6 +89,17 @@ async def test_the_watcher_outlives_a_pass_that_fails(caplog):
     assert "rollout not looked after why=OSError" in caplog.text
 
 
-def test_a_pass_that_costs_much_comes_less_often():
-    assert rest(2, 0.001) == 2
-    assert rest(2, 0.2) == 10
+async def test_a_rollout_of_many_is_looked_at_less_often():
+    passes, looked = [], asyncio.Event()
+
+    class Runner:
+        async def look(self):
+            passes.append(asyncio.get_running_loop().time())
+            if len(passes) == 2:
+                looked.set()
+            return 200
+
+    async with Watcher(Runner(), busy=0.001, idle=0.001).watched(), asyncio.timeout(10):
+        await looked.wait()
+
+    assert passes[1] - passes[0] >= 0.19
