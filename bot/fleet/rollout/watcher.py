@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -14,8 +13,6 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 IDLE_SECONDS = 5.0
 """How long `baal rollout start` goes unnoticed: rows are how it reaches the bot."""
-SHARE = 0.02
-"""Of a core: a pass reads all agents of the rollout, and with ten thousand that takes a sixth of a second."""
 
 
 class Passes(Protocol):
@@ -46,9 +43,8 @@ class Watcher:
 
     async def _watch(self) -> None:
         while True:
-            begun = time.thread_time()
             is_open = await self._look()
-            await asyncio.sleep(rest(self._busy if is_open else self._idle, time.thread_time() - begun))
+            await asyncio.sleep(self._busy if is_open else self._idle)
 
     async def _look(self) -> bool:
         try:
@@ -57,8 +53,3 @@ class Watcher:
             # Nothing was known, so nothing was done. Should it last, the rollout pauses for want of progress.
             log.exception(line("rollout not looked after", why=type(error).__name__))
             return True
-
-
-def rest(pause: float, cost: float) -> float:
-    """Seconds until the next pass: the pause, or more after one that took so much CPU (seconds)."""
-    return max(pause, cost / SHARE)

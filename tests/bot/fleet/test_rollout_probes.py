@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from bot.errors import AgentOffline, AgentRefused
 from bot.fleet.rollout.probes import AgentProbes
-from bot.fleet.rollout.watcher import Watcher, rest
+from bot.fleet.rollout.watcher import Watcher
 from bot.store.models import Machine
 
 MACHINE = Machine(agent_id=1, provider="local", url="http://127.0.0.1:9")
@@ -87,8 +87,3 @@ async def test_the_watcher_outlives_a_pass_that_fails(caplog):
             await asyncio.sleep(0.001)
 
     assert "rollout not looked after why=OSError" in caplog.text
-
-
-def test_a_pass_that_costs_much_comes_less_often():
-    assert rest(2, 0.001) == 2
-    assert rest(2, 0.2) == 10
