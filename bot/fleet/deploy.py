@@ -25,6 +25,9 @@ HEALINGS, HEALINGS_SECONDS = 3, 86_400.0
 NOT_THE_MACHINES = (protocol.ErrorKind.NO_ALLOWANCE, protocol.ErrorKind.BAD_KEY, protocol.ErrorKind.BUSY)
 """Refusals of the model's server that another machine would hear as well: they prove that it is reached."""
 
+NO_PROBE = "not_found"
+"""Of an agent of before, which has no such route: an update may be undone to one."""
+
 
 class Reserve(Protocol):
     """Machines that are ready before anybody needs them."""
@@ -178,7 +181,7 @@ class Deployer:
         try:
             await self._client.probe(door)
         except (AgentRefused, AgentBusy) as refusal:
-            if refusal.kind not in NOT_THE_MACHINES:
+            if refusal.kind not in {*NOT_THE_MACHINES, NO_PROBE}:
                 raise NotProved(f"it does not reach its model: {refusal}") from refusal
         except AgentError as error:
             raise NotProved(f"it does not answer: {error}") from error

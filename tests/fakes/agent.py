@@ -14,10 +14,12 @@ from agent.protocol import (
     Acknowledged,
     Attachment,
     ChatRequest,
+    Epoch,
     Event,
     Final,
     Health,
     Letter,
+    Mode,
     Outbox,
     Refusal,
     Role,
@@ -47,7 +49,9 @@ class AgentDouble:
         """Every file that it was given, by chat."""
         self.refusals: list[tuple[int, Refusal]] = []
         """Status and body of the answers to the next files that it is given."""
-        handlers = [self._health(), self._chat(), self._put_file(), self._get_file(), self._tick(), self._ack()]
+        self.mode, self.epoch = Mode.STANDBY, 0
+        files = [self._put_file(), self._get_file()]
+        handlers = [self._health(), self._activate(), self._chat(), *files, self._tick(), self._ack()]
         self._serving = Serving(
             Litestar(handlers, openapi_config=None, logging_config=None, request_max_body_size=MAX_FILE_BYTES)
         )
@@ -104,9 +108,23 @@ class AgentDouble:
         @get("/health")
         async def health() -> Health:
             assert self.spec is not None
-            return Health(status="ok", agent_name=self.spec.name, release=self.spec.release, model=self.spec.model)
+            return Health(
+                status="ok",
+                agent_name=self.spec.name,
+                release=self.spec.release,
+                model=self.spec.model,
+                mode=self.mode,
+                epoch=self.epoch,
+            )
 
         return health
+
+    def _activate(self) -> Any:
+        @post("/activate", status_code=204)
+        async def activate(data: JSONBody[Epoch]) -> None:
+            self.mode, self.epoch = Mode.ACTIVE, data.epoch
+
+        return activate
 
     def _tick(self) -> Any:
         @post("/tick", status_code=200)
