@@ -89,6 +89,7 @@ async def test_everybody_is_answered_and_nothing_is_paid_in_vain(chaos, boundari
         print(summary(chaos))  # noqa: T201  what it was worth
     await check_accounts(chaos)
     assert chaos.sent_after_the_end() == []
+    assert chaos.machines.doubles == []
     assert chaos.deeds.done.total() >= DEEDS
     assert not set(boundaries) - set(chaos.kills)
 
