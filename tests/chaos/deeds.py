@@ -23,6 +23,8 @@ CHATS = 2
 """Of each agent."""
 RELEASES = tuple(f"agent@sha256:{number}" for number in range(1, 5))
 PLAN = Plan(soak_minutes=0, batch=2, surge=3, runway_hours=0, max_failed=3, max_failed_share=1, progress_minutes=0.3)
+HASTY = PLAN.model_copy(update={"progress_minutes": 0.001})
+"""It pauses at once, for want of progress."""
 MOST, FEWEST = 18, 6
 """Agents at the same time."""
 
@@ -98,8 +100,9 @@ class Deeds:
         self.asked[turn_id] = Asked(agent.id or 0, chat_id, time.monotonic())
 
     async def update(self) -> None:
-        if agent := await self._one():
-            await self._books.wish(agent.id or 0, release=self._dice.choice(RELEASES))
+        if agent := await self._one(Phase.RUNNING):
+            others = [release for release in RELEASES if release != agent.release]
+            await self._books.wish(agent.id or 0, release=self._dice.choice(others))
 
     async def delete(self) -> None:
         if agent := await self._one():
@@ -149,11 +152,11 @@ class Deeds:
         preferred = [agent for agent in living if phase in {None, agent.phase}] or living
         return self._dice.choice(preferred) if preferred else None
 
-    async def begin_rollout(self) -> None:
+    async def begin_rollout(self, plan: Plan) -> None:
         """Begin one, instead of what is open."""
         await self.end_rollout()
         try:
-            await self._begin()
+            await self._begin(plan)
         except RolloutRefused:
             self.done["rollout refused"] += 1
 
@@ -163,8 +166,8 @@ class Deeds:
             if agent.wanted is Wanted.ASLEEP:
                 await self.ask(agent)
 
-    async def _begin(self) -> None:
-        await self._control.begin(await self._control.draft(self._dice.choice(RELEASES), PLAN))
+    async def _begin(self, plan: Plan = PLAN) -> None:
+        await self._control.begin(await self._control.draft(self._dice.choice(RELEASES), plan))
 
     async def _undo(self) -> None:
         await self._control.begin(await self._control.undo(PLAN))

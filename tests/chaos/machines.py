@@ -11,6 +11,7 @@ import httpx
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
+from agent.protocol import Mode
 from bot.errors import NotPrepared, NotStarted
 from bot.machines.engine import Inspection, RunState, Spec
 from bot.machines.provider import Place
@@ -28,6 +29,8 @@ class LightMachines:
 
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self.faults = Faults()
+        self.doubles: list[str] = []
+        """Agents of which two copies worked in the same epoch."""
         self._folder = folder
         self._dice = dice
         self._ports: dict[str, int] = {}
@@ -100,6 +103,13 @@ class LightMachines:
             await serve(agent, self.faults, scope, receive, send)
         except ConnectionError:
             return  # the caller has gone
+        if scope["path"] in {"/activate", "/unseal"}:
+            self._look_for_doubles(agent.environment["AGENT_NAME"])
+
+    def _look_for_doubles(self, name: str) -> None:
+        standings = [agent.standing for agent in self.agents().get(name, [])]
+        active = [standing.epoch for standing in standings if standing.mode is Mode.ACTIVE]
+        self.doubles += [name] * (len(active) - len(set(active)))
 
     async def _engine(self, port: int, operation: str, body: bytes) -> tuple[HTTPStatus, str]:
         if self.faults.ssh_drops or port not in self._disks:

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from bot.store.models import RentalState
+from tests.chaos.deeds import HASTY, PLAN
 from tests.chaos.killer import BOUNDARIES
 from tests.chaos.world import CREDITS, Chaos
 from tests.fakes.aleph_world import price
@@ -46,7 +47,8 @@ HELPFUL = {
     "forget": "delete",
     "erase": "delete",
     "stranger": "plant",
-    "rollouts": "begin rollout",
+    "rollouts.mark": "begin rollout",
+    "rollouts.move": "begin hasty rollout",
     "turns": "chat",
     "wish": "chat asleep",
     "notices": "take away",
@@ -89,6 +91,7 @@ async def test_everybody_is_answered_and_nothing_is_paid_in_vain(chaos, boundari
         print(summary(chaos))  # noqa: T201  what it was worth
     await check_accounts(chaos)
     assert chaos.sent_after_the_end() == []
+    assert chaos.machines.doubles == []
     assert chaos.deeds.done.total() >= DEEDS
     assert not set(boundaries) - set(chaos.kills)
 
@@ -142,7 +145,9 @@ async def help_with(chaos, deed):
         case "pool no more":
             await chaos.leave_pool()
         case "begin rollout":
-            await chaos.deeds.begin_rollout()
+            await chaos.deeds.begin_rollout(PLAN)
+        case "begin hasty rollout":
+            await chaos.deeds.begin_rollout(HASTY)
         case "chat asleep":
             await chaos.deeds.sleep()
             await chaos.deeds.wake_by_word()

@@ -42,7 +42,7 @@ from tests.fakes.aleph_world import ROOTFS
 NODES = 6
 CREDITS = 10**9
 CONVERGED_SECONDS = 90
-LIFE_SECONDS = 10
+LIFE_SECONDS = 15
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["tests.chaos.life"])
 
