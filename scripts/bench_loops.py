@@ -44,7 +44,7 @@ from scripts.bench_servers import running
 from scripts.bench_world import Bot, bot
 
 ROUNDS = 5
-PROBED = 1_000
+PROBED = 500
 """Agents of one measured round of probes: all of them would take minutes."""
 CORE_PERCENT, RECONCILE_SECONDS = 5.0, 10.0
 """The goals."""
