@@ -88,7 +88,7 @@ async def _weigh(report: Report, it: Bot, url: str, bare: float) -> None:
         share += cost / loop.seconds
         report.tell(_named(loop, cost), 1000 * cost, floor=1000 * bare)
     await bench_rows.open_rollout(it.database)
-    rollout = Loop("rollout of all", watcher.LOOK_SECONDS, _runner(it).look)
+    rollout = Loop("rollout of all", bench_rows.AGENTS * watcher.SECONDS_PER_AGENT, _runner(it).look)
     cost = await _cpu(rollout.look)
     share += cost / rollout.seconds
     report.tell(_named(rollout, cost), 1000 * cost, floor=1000 * bare)

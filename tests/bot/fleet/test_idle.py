@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -163,6 +164,7 @@ async def test_what_did_not_work_is_tried_again_an_hour_later(slept, agent, cloc
 
 async def test_neither_an_agents_past_nor_everybodys_is_read_each_minute(slept, database):
     """On SQLite: Postgres reads what is so small from end to end."""
+    nobody: Any = None
     _, idle = slept
     if database.is_server:
         pytest.skip("its plans depend on how much there is")
@@ -173,7 +175,7 @@ async def test_neither_an_agents_past_nor_everybodys_is_read_each_minute(slept, 
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     await idle.look()
-    await Safety(database, None, None, None, None, minutes=0, clock=lambda: 0.0).look()
+    await Safety(database, nobody, nobody, nobody, nobody, minutes=0, clock=lambda: 0.0).look()
 
     with closing(sqlite3.connect(database.engine.url.database)) as opened:
         queries = [(f"EXPLAIN QUERY PLAN {words}", values) for words, values in asked if words.startswith("SELECT")]
