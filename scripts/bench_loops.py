@@ -113,7 +113,7 @@ def _loops(it: Bot) -> list[Loop]:
         Loop("sweep", fleet.SWEEP_SECONDS, it.fleet._sweep),  # noqa: SLF001  a pass, as it is done by itself
         Loop("orphans", fleet.ORPHANS_SECONDS, lambda: _look_for_orphans(it)),
         Loop("idle", idle.LOOK_SECONDS, Idle(it.database, _nothing, minutes=MONTH_MINUTES).look),
-        Loop("safety", safety.LOOK_SECONDS, keeper.look),
+        Loop("safety", safety.LOOK_SECONDS, lambda: _keep(keeper)),
         Loop("retention", safety.SWEEP_SECONDS, snapshots.sweep),
         Loop("pool", pool.LOOK_SECONDS, _pool(it).look),
         Loop("rollout, none open", watcher.IDLE_SECONDS, _runner(it).look),
@@ -163,6 +163,11 @@ async def _nothing(*_: object) -> None:
 
 async def _tell(_notice_id: str, _text: str, /, *, why: str) -> None:
     raise SystemExit(why)
+
+
+async def _keep(keeper: Safety) -> None:
+    await keeper.look()
+    await keeper.finish()  # what the first look drops, which is retention's
 
 
 async def _look_for_orphans(it: Bot) -> None:
