@@ -2,7 +2,6 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -91,8 +90,7 @@ async def test_the_watcher_outlives_a_pass_that_fails(caplog):
 
 
 async def test_a_rollout_of_many_is_looked_at_less_often():
-    passes: list[float] = []
-    looked = asyncio.Event()
+    passes, looked = [], asyncio.Event()
 
     class Runner:
         async def look(self):
@@ -101,8 +99,7 @@ async def test_a_rollout_of_many_is_looked_at_less_often():
                 looked.set()
             return 200
 
-    runner: Any = Runner()
-    async with Watcher(runner, busy=0.001, idle=0.001).watched(), asyncio.timeout(10):
+    async with Watcher(Runner(), busy=0.001, idle=0.001).watched(), asyncio.timeout(10):
         await looked.wait()
 
     assert passes[1] - passes[0] >= 0.19
