@@ -44,7 +44,7 @@ from scripts.bench_servers import running
 from scripts.bench_world import Bot, bot
 
 ROUNDS = 5
-PROBED = 1_000
+PROBED = 500
 """Agents of one measured round of probes: all of them would take minutes."""
 CORE_PERCENT, RECONCILE_SECONDS = 5.0, 10.0
 """The goals."""
@@ -88,7 +88,7 @@ async def _weigh(report: Report, it: Bot, url: str, bare: float) -> None:
         share += cost / loop.seconds
         report.tell(_named(loop, cost), 1000 * cost, floor=1000 * bare)
     await bench_rows.open_rollout(it.database)
-    rollout = Loop("rollout of all", watcher.LOOK_SECONDS, _runner(it).look)
+    rollout = Loop("rollout of all", bench_rows.AGENTS * watcher.SECONDS_PER_AGENT, _runner(it).look)
     cost = await _cpu(rollout.look)
     share += cost / rollout.seconds
     report.tell(_named(rollout, cost), 1000 * cost, floor=1000 * bare)
@@ -113,7 +113,7 @@ def _loops(it: Bot) -> list[Loop]:
         Loop("sweep", fleet.SWEEP_SECONDS, it.fleet._sweep),  # noqa: SLF001  a pass, as it is done by itself
         Loop("orphans", fleet.ORPHANS_SECONDS, lambda: _look_for_orphans(it)),
         Loop("idle", idle.LOOK_SECONDS, Idle(it.database, _nothing, minutes=MONTH_MINUTES).look),
-        Loop("safety", safety.LOOK_SECONDS, keeper.look),
+        Loop("safety", safety.LOOK_SECONDS, lambda: _keep(keeper)),
         Loop("retention", safety.SWEEP_SECONDS, snapshots.sweep),
         Loop("pool", pool.LOOK_SECONDS, _pool(it).look),
         Loop("rollout, none open", watcher.IDLE_SECONDS, _runner(it).look),
@@ -163,6 +163,11 @@ async def _nothing(*_: object) -> None:
 
 async def _tell(_notice_id: str, _text: str, /, *, why: str) -> None:
     raise SystemExit(why)
+
+
+async def _keep(keeper: Safety) -> None:
+    await keeper.look()
+    await keeper.finish()  # what the first look drops, which is retention's
 
 
 async def _look_for_orphans(it: Bot) -> None:

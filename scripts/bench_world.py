@@ -1,6 +1,8 @@
 """The bot of the benchmark: its fleet and its turns as `bot.app` puts them together, without Telegram, on SQLite."""
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from bot.fleet.assembly import Accounts, World, assemble
 from bot.fleet.books import Books
 from bot.fleet.fleet import Fleet
 from bot.fleet.notices import Notices
-from bot.machines.client import AgentClient
+from bot.machines.client import AgentClient, Door
 from bot.machines.engine import Engine
 from bot.machines.provider import Provider
 from bot.settings import Settings, encryption_keys, read_settings
@@ -36,6 +38,16 @@ MODEL = "scripted"
 KEY = f"LTAI_{os.urandom(8).hex()}"
 NOBODY = "http://127.0.0.1:9"
 READY_SECONDS = 120.0
+
+
+class Watched(AgentClient):
+    """A client that remembers when it last had an agent sealed (monotonic clock)."""
+
+    sealed_at = 0.0
+
+    async def seal(self, door: Door, epoch: int, seconds: float = 120) -> protocol.Manifest:
+        self.sealed_at = time.monotonic()
+        return await super().seal(door, epoch, seconds)
 
 
 class NoCards:
@@ -55,8 +67,9 @@ class Bot:
     keepsakes: Keepsakes
     books: Books
     people: People
-    client: AgentClient
+    client: Watched
     provider: Provider
+    engine: Engine
     fleet: Fleet
     turns: Turns
 
@@ -98,12 +111,13 @@ async def bot(
     folder: Path, engine: Engine, provider: Provider, *, model_url: str = NOBODY, pool_size: int = 0
 ) -> AsyncIterator[Bot]:
     """One whose fleet is not started; it ends with the block."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     settings = _settings(folder, model_url, pool_size)
     vault, database = Vault(encryption_keys(settings.bot_encryption_key)), Database(settings.database)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await database.open()
-        http, client = await stack.enter_async_context(httpx.AsyncClient()), AgentClient()
+        http, client = await stack.enter_async_context(httpx.AsyncClient()), Watched()
         stack.push_async_callback(client.close)
         people, books, keepsakes = (
             make_people(settings, database, vault, http),
@@ -116,7 +130,7 @@ async def bot(
         route = Route(people.agents, books, fleet, client, Alarms(database))
         files = Files(database, route, _NoFiles())
         turns = Turns(database, people.limits, people.users, people.agents, route, files=files)
-        yield Bot(settings, database, vault, keepsakes, books, people, client, provider, fleet, turns)
+        yield Bot(settings, database, vault, keepsakes, books, people, client, provider, engine, fleet, turns)
 
 
 @asynccontextmanager

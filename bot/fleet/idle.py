@@ -8,7 +8,7 @@ from sqlmodel import col, exists, select
 
 from bot.fleet.machine_rows import owned_since
 from bot.store.database import Database
-from bot.store.models import Agent, Alarm, Letter, LetterState, Machine, Phase, Turn, TurnState, Wanted
+from bot.store.models import Agent, Alarm, Letter, LetterState, Machine, Phase, Turn, TurnState, Wanted, is_one_of
 
 LOOK_SECONDS = 60.0
 SOON_SECONDS = 1_800.0
@@ -48,12 +48,10 @@ class Idle:
     async def _idle(self, now: float) -> list[int]:
         limit = func.coalesce(col(Agent.idle_minutes), self._minutes)
         since = now - 60 * limit
-        asked = exists().where(
-            col(Turn.agent_id) == col(Agent.id),
-            (col(Turn.created_at) > since) | col(Turn.state).in_((TurnState.QUEUED, TurnState.RUNNING)),
-        )
+        asked = exists().where(col(Turn.agent_id) == col(Agent.id), col(Turn.created_at) > since)
+        busy = select(col(Turn.agent_id)).where(is_one_of(col(Turn.state), TurnState.QUEUED, TurnState.RUNNING))
         called = exists().where(col(Alarm.agent_id) == col(Agent.id), col(Alarm.at) < now + SOON_SECONDS)
-        letters = exists().where(col(Letter.agent_id) == col(Agent.id), col(Letter.state) == LetterState.WAITING)
+        letters = select(col(Letter.agent_id)).where(is_one_of(col(Letter.state), LetterState.WAITING))
         query = select(col(Agent.id)).join(Machine, col(Machine.id) == col(Agent.machine_id))
         query = query.where(
             col(Agent.phase) == Phase.RUNNING,
@@ -63,7 +61,8 @@ class Idle:
             owned_since() < since,
             ~asked,
             ~called,
-            ~letters,
+            col(Agent.id).not_in(busy),
+            col(Agent.id).not_in(letters),
         )
         async with self._database.session() as session:
             return [agent_id or 0 for agent_id in await session.exec(query)]

@@ -18,7 +18,7 @@ from bot.fleet.snapshots import Snapshots
 from bot.log import line
 from bot.machines.client import AgentClient, Door
 from bot.store.database import Database
-from bot.store.models import Agent, Letter, Machine, Phase, Turn, TurnState, Wanted
+from bot.store.models import Agent, Letter, Machine, Phase, Turn, TurnState, Wanted, is_one_of
 from bot.store.records import Reason, Snapshot, SnapshotState
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Safety:
 
     async def _in_turns(self) -> set[int]:
         async with self._database.session() as session:
-            is_open = col(Turn.state).in_((TurnState.QUEUED, TurnState.RUNNING))
+            is_open = is_one_of(col(Turn.state), TurnState.QUEUED, TurnState.RUNNING)
             return set(await session.exec(select(col(Turn.agent_id)).where(is_open)))
 
     async def _changed(self, agent_ids: list[int]) -> list[int]:

@@ -7,7 +7,18 @@ import time
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Enum, Index, Integer, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Enum,
+    Index,
+    Integer,
+    UniqueConstraint,
+    bindparam,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 LINK_ALPHABET = string.ascii_letters + string.digits
@@ -45,6 +56,16 @@ def word_column(words: type[StrEnum], *, index: bool = False) -> Column[StrEnum]
 def open_rows(name: str, column: str, condition: str) -> Index:
     """An index of the few rows that something is still to be done with."""
     return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+def is_one_of(column: Any, *words: StrEnum) -> ColumnElement[bool]:
+    """It is one of these, which are written out: of parameters no database knows that an index of `open_rows` fits."""
+    has_many = len(words) > 1
+    written = bindparam(
+        None, list(words) if has_many else words[0], type_=column.type, expanding=has_many, literal_execute=True
+    )
+    is_one: ColumnElement[bool] = column.in_(written) if has_many else column == written
+    return is_one
 
 
 def only_one(name: str, column: str, condition: str) -> Index:
@@ -383,6 +404,7 @@ class Turn(SQLModel, table=True):
     __table_args__ = (
         open_rows("ix_turn_open", "chat_id", "state IN ('queued', 'running')"),
         Index("ix_turn_chat", "chat_id", "created_at"),
+        Index("ix_turn_agent", "agent_id", "created_at"),
     )
 
     id: str = Field(primary_key=True)

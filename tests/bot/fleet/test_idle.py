@@ -1,8 +1,14 @@
+import sqlite3
+from contextlib import closing
+from typing import Any
+
 import pytest
+from sqlalchemy import event
 
 from bot.accounts.agents import Agents, Card
 from bot.accounts.users import Person, Users
 from bot.fleet.idle import AGAIN_SECONDS, SOON_SECONDS, Idle
+from bot.fleet.safety import Safety
 from bot.store.models import Alarm, Draft, Letter, Machine, Phase, Turn, TurnState, Wanted
 
 OLGA = 7_000_000_001
@@ -154,3 +160,29 @@ async def test_what_did_not_work_is_tried_again_an_hour_later(slept, agent, cloc
     await idle.look()
 
     assert asked == [agent.id, agent.id]
+
+
+async def test_neither_an_agents_past_nor_everybodys_is_read_each_minute(slept, database):
+    """On SQLite: Postgres reads what is so small from end to end."""
+    nobody: Any = None
+    _, idle = slept
+    if database.is_server:
+        pytest.skip("its plans depend on how much there is")
+    asked = []
+
+    def note(*facts):
+        asked.append(facts[2:4])
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    await idle.look()
+    await Safety(database, nobody, nobody, nobody, nobody, minutes=0, clock=lambda: 0.0).look()
+
+    with closing(sqlite3.connect(database.engine.url.database)) as opened:
+        queries = [(f"EXPLAIN QUERY PLAN {words}", values) for words, values in asked if words.startswith("SELECT")]
+        plans = [row[3] for words, values in queries for row in opened.execute(words, values)]
+    turns = [step for step in plans if " turn " in step or " letter " in step]
+    assert sorted({step.partition(" INDEX ")[2].split()[0] for step in turns}) == [
+        "ix_letter_open",
+        "ix_turn_agent",
+        "ix_turn_open",
+    ]
