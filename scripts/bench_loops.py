@@ -26,7 +26,7 @@ from bot.fleet.orphans import Orphans
 from bot.fleet.pool import Pool, Ports
 from bot.fleet.pool_books import PoolBooks
 from bot.fleet.probes import Probes
-from bot.fleet.rollout import watcher
+from bot.fleet.rollout import runner, watcher
 from bot.fleet.rollout.ports import Unpaid
 from bot.fleet.rollout.probes import AgentProbes
 from bot.fleet.rollout.runner import Runner
@@ -88,9 +88,11 @@ async def _weigh(report: Report, it: Bot, url: str, bare: float) -> None:
         share += cost / loop.seconds
         report.tell(_named(loop, cost), 1000 * cost, floor=1000 * bare)
     await bench_rows.open_rollout(it.database)
-    rollout = Loop("rollout of all", bench_rows.AGENTS * watcher.SECONDS_PER_AGENT, _runner(it).look)
+    rollout = Loop("rollout of all, no news", watcher.LOOK_SECONDS, _runner(it).look)
+    await rollout.look()
     cost = await _cpu(rollout.look)
-    share += cost / rollout.seconds
+    # Passes that read all of it take a share of their own, and rest for it.
+    share += cost / rollout.seconds + runner.PASS_SHARE
     report.tell(_named(rollout, cost), 1000 * cost, floor=1000 * bare)
     asked = Probes(_Some(it.database), it.client, _door(it), _nothing, _nothing)
     await asked.look(pause=0)
