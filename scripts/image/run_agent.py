@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
-from bot.errors import MachineError, NotStarted
-from bot.machines.client import Door
+from bot.errors import AgentError, MachineError, NotStarted
+from bot.machines.client import AgentClient, Door
 from bot.machines.docker import DockerEngine
 from bot.machines.engine import Spec
 from bot.machines.provider import Place
@@ -124,12 +124,23 @@ async def _run(stack: AsyncExitStack, spec: Spec) -> Door:
     stack.push_async_callback(engine.close)
     stack.push_async_callback(engine.wipe, place)
     try:
-        return Door(await engine.run(place, spec), spec.secret)
+        door = Door(await engine.run(place, spec), spec.secret)
+        await _activate(door)
     except NotStarted as error:
         last = "".join(error.log.splitlines()[-1:])
         raise Refused(f"{error}: {last}" if last else str(error)) from error
-    except MachineError as error:
+    except (MachineError, AgentError) as error:
         raise Refused(str(error)) from error
+    return door
+
+
+async def _activate(door: Door) -> None:
+    """Let it take turns: it was started to stand by."""
+    client = AgentClient()
+    try:
+        await client.activate(door, 1)
+    finally:
+        await client.close()
 
 
 if __name__ == "__main__":

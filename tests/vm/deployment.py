@@ -106,12 +106,19 @@ class Deployment:
         vm = self.vm()
         vm.ports = await self.standins.reboot(vm.item_hash)
 
+    def door(self, url: str) -> Door:
+        """To the agent that answers there."""
+        return Door(url, SECRET, certificate_name(self.machine_id))
+
+    async def activate(self, url: str) -> None:
+        """Let it take turns: it was started to stand by."""
+        await self.client.activate(self.door(url), 1)
+
     async def said(self, url: str, turn_id: str) -> list[Event]:
         """A turn, as it is streamed."""
-        door = Door(url, SECRET, certificate_name(self.machine_id))
         request = ChatRequest(turn_id=turn_id, chat_id="7", message="Count.")
         started, events = time.monotonic(), list[Event]()
-        async for event in self.client.chat(door, request):
+        async for event in self.client.chat(self.door(url), request):
             if isinstance(event, Text) and not any(isinstance(each, Text) for each in events):
                 self.steps["first text"] = round(time.monotonic() - started, 2)
             events.append(event)

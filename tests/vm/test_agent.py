@@ -7,18 +7,16 @@ from contextlib import suppress
 import pytest
 from docker.errors import NotFound
 
-from agent.protocol import Done, Text
+from agent.protocol import Done, Mode, Text
 from bot.errors import NotReached
 from bot.machines.certs import Authority
-from bot.machines.client import Door
 from bot.machines.engine import RunState
-from bot.machines.provider import certificate_name
 from bot.store.keepsakes import Keepsakes
 from bot.store.models import RentalState
 from scripts.image.registry import loopback_registry
 from tests.fakes.aleph_world import Status
 from tests.fakes.libertai_sim import Script
-from tests.vm.deployment import KEY, SECRET, deployment_of
+from tests.vm.deployment import KEY, deployment_of
 from tests.vm.releases import forget, push
 from tests.vm.standins import DEBIAN_12, PREPARED_12, PREPARED_13
 
@@ -56,10 +54,6 @@ async def rig(request, docker_client, release, database, authority):
         print(request.param, made[0].steps)  # noqa: T201  for `pytest -rP`
 
 
-def door(own, url):
-    return Door(url, SECRET, certificate_name(own.machine_id))
-
-
 async def counted(own, libertai, url):
     """It thinks and answers."""
     await libertai.script(Script(text=COUNTED))
@@ -92,8 +86,9 @@ async def test_from_the_order_to_the_end(rig):
 
     mapped = own.vm().ports[443]
     assert url == f"https://127.0.0.1:{mapped}"
-    health = await own.client.health(door(own, url))
-    assert (health.agent_name, health.release) == ("Ada", own.spec.release)
+    health = await own.client.health(own.door(url))
+    assert (health.agent_name, health.release, health.mode) == ("Ada", own.spec.release, Mode.STANDBY)
+    await own.activate(url)
     await counted(own, libertai, url)
     assert (await libertai.calls())[-1].authorization == f"Bearer {KEY}"
 
@@ -149,6 +144,7 @@ async def test_a_machine_that_is_restarted_or_moved_is_found_again(rig):
         await own.engine.prepare(place)
     with own.timed("run after it"):
         url = await own.engine.run(place, own.spec)
+    await own.activate(url)
     await counted(own, libertai, url)
 
     await own.reboot()
