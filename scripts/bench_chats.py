@@ -61,7 +61,9 @@ async def writing(
 ) -> AsyncIterator[Chats]:
     """So many chats with each agent, until the end of the block; then the last answers are waited for."""
     said = Chats()
-    people = [_write(it, each, chat, said, pause) for each in agents for chat in range(chats)]
+    who = [(agent, chat) for agent in agents for chat in range(chats)]
+    # One after the other, as people come: not all in the same moment.
+    people = [_write(it, *each, said, pause, after=pause * number / len(who)) for number, each in enumerate(who)]
     async with asyncio.TaskGroup() as group:
         for each in people:
             group.create_task(each)
@@ -71,7 +73,8 @@ async def writing(
             said.is_over = True
 
 
-async def _write(it: Bot, agent: Agent, chat: int, said: Chats, pause: float) -> None:
+async def _write(it: Bot, agent: Agent, chat: int, said: Chats, pause: float, *, after: float) -> None:
+    await asyncio.sleep(after)
     while not said.is_over:
         said.asked.append(await say(it, agent, chat_id=agent.owner_id * 1_000 + chat))
         await asyncio.sleep(pause)
