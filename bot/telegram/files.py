@@ -14,7 +14,7 @@ from telegram.error import BadRequest, TimedOut
 from telegram.ext import ExtBot
 
 from agent.protocol import MAX_FILE_BYTES
-from bot.errors import AgentBusy, AgentOffline, AgentRefused, FileLost
+from bot.errors import AgentBusy, AgentHeld, AgentOffline, AgentRefused, FileLost
 from bot.telegram.limiter import Priority
 from bot.telegram.render import clipped
 from bot.telegram.spool import spool, write
@@ -124,7 +124,7 @@ class FileSender:
                 return await _copy(file, target)
             except AgentRefused as error:
                 raise FileLost("relay-file-lost") from error
-            except (AgentOffline, AgentBusy) as error:
+            except (AgentOffline, AgentBusy, AgentHeld) as error:
                 if pause is None:
                     raise FileLost("relay-file-lost") from error
                 await asyncio.sleep(pause)

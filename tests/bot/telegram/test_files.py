@@ -11,7 +11,7 @@ from telegram.error import Forbidden, TelegramError, TimedOut
 from telegram.ext import ExtBot
 
 from agent.protocol import MAX_FILE_BYTES, Done, ErrorKind, Failed, File, Restart, Text
-from bot.errors import AgentOffline, AgentRefused, FileLost, NotDelivered
+from bot.errors import AgentHeld, AgentOffline, AgentRefused, FileLost, NotDelivered
 from bot.telegram.files import AgentFile, FileSender, emptied
 from bot.telegram.limiter import Limiter
 from bot.telegram.relay import Conversation, Relay
@@ -277,7 +277,7 @@ async def test_a_strange_name_is_made_harmless(stage, send, name, sent):
 
 
 async def test_an_agent_that_is_away_for_a_moment_is_asked_again(stage, send):
-    stage.agent.errors = [AgentOffline("away"), AgentOffline("away")]
+    stage.agent.errors = [AgentOffline("away"), AgentHeld("it is handed over")]
 
     assert (await send(stage.agent.file("a.txt", b"x"))).file.name == "a.txt"
 
