@@ -112,11 +112,7 @@ class Bot:
         self.pool = self._make_pool()
         self._deployer = self._make_deployer()
         self.fleet = self._make_fleet()
-        minutes = SNAPSHOT_MINUTES
-        safety = Safety(
-            database, self._snapshots, self._books, self._agents, self._client, minutes=minutes, clock=self._clock
-        )
-        for each in (self.pool, self._make_rollouts(), safety):
+        for each in (self.pool, self._make_rollouts(), self._make_safety()):
             self.fleet.attend(each.watched)
         self.conversation = self._make_conversation(journal)
 
@@ -215,6 +211,17 @@ class Bot:
         )
         self._killer.watch("rollouts", runner._rollouts)
         return RolloutWatcher(runner, busy=0.2, idle=0.3)
+
+    def _make_safety(self) -> Safety:
+        return Safety(
+            self._database,
+            self._snapshots,
+            self._books,
+            self._agents,
+            self._client,
+            minutes=SNAPSHOT_MINUTES,
+            clock=self._clock,
+        )
 
     def _make_conversation(self, journal: Journal) -> Conversation:
         route = Route(self._agents, self._books, self.fleet, self._client, Alarms(self._database))
