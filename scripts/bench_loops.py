@@ -18,8 +18,9 @@ import aiohttp
 import psutil
 from sqlmodel import col, select
 
-from bot.fleet import fleet, idle, pool, probes, safety
+from bot.fleet import caps, fleet, idle, pool, probes, safety
 from bot.fleet.books import Books
+from bot.fleet.caps import Caps, CapWatch, SpendCaps
 from bot.fleet.idle import Idle
 from bot.fleet.notices import Notices
 from bot.fleet.orphans import Orphans
@@ -50,6 +51,8 @@ CORE_PERCENT, RECONCILE_SECONDS = 5.0, 10.0
 """The goals."""
 NOTICES_SECONDS = 10.0
 MONTH_MINUTES = 30 * 24 * 60
+CAPS = Caps(agent=1_000_000, owner=1_000_000, total=1_000_000_000)
+"""None of them is reached."""
 MB = 1e6
 
 type Pass = Callable[[], Awaitable[object]]
@@ -111,15 +114,17 @@ def _loops(it: Bot) -> list[Loop]:
     """All but the probes, without a rollout."""
     snapshots = Snapshots(Shelf(it.database, it.keepsakes), open_folder(it.settings.data_dir / "snapshots"))
     keeper = Safety(it.database, snapshots, it.books, it.people.agents, it.client, minutes=60, clock=_Minutes())
+    notices = Notices(it.database)
     return [
         Loop("sweep", fleet.SWEEP_SECONDS, it.fleet._sweep),  # noqa: SLF001  a pass, as it is done by itself
         Loop("orphans", fleet.ORPHANS_SECONDS, lambda: _look_for_orphans(it)),
         Loop("idle", idle.LOOK_SECONDS, Idle(it.database, _nothing, minutes=MONTH_MINUTES).look),
         Loop("safety", safety.LOOK_SECONDS, lambda: _keep(keeper)),
         Loop("retention", safety.SWEEP_SECONDS, snapshots.sweep),
+        Loop("caps", caps.LOOK_SECONDS, CapWatch(SpendCaps(it.database, CAPS), _nothing, notices.post).look),
         Loop("pool", pool.LOOK_SECONDS, _pool(it).look),
         Loop("rollout, none open", watcher.IDLE_SECONDS, _runner(it).look),
-        Loop("notices", NOTICES_SECONDS, Notices(it.database).waiting),
+        Loop("notices", NOTICES_SECONDS, notices.waiting),
     ]
 
 
