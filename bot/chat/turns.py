@@ -27,6 +27,8 @@ MAX_WAITING = 3
 """Messages of a chat that may wait behind the one being answered."""
 KNOWN_REFUSED = 256
 """Albums whose other parts need not be told the same. Forgotten by a restart: then it is said once more."""
+ENDING_SECONDS, ENDING_POLL_SECONDS = 2.0, 0.05
+"""How long a turn whose end is in the chat may take to be over."""
 OPEN = (TurnState.QUEUED, TurnState.RUNNING)
 
 
@@ -160,6 +162,20 @@ class Turns:
 
         It counts as one of the day's messages, like the first time: `Refused` (`quota-used`) if none is left.
         """
+        deadline = time.monotonic() + ENDING_SECONDS
+        while not await self._requeue(turn_id, chat_id):
+            # The button is in the chat a moment before the row says that the turn has failed.
+            if time.monotonic() > deadline or not await self._is_running(turn_id, chat_id):
+                return False
+            await asyncio.sleep(ENDING_POLL_SECONDS)
+        return True
+
+    async def _is_running(self, turn_id: str, chat_id: int) -> bool:
+        async with self._database.transaction() as transaction:
+            state = select(Turn.state).where(col(Turn.id) == turn_id, col(Turn.chat_id) == chat_id)
+            return await transaction.scalar(state) is TurnState.RUNNING
+
+    async def _requeue(self, turn_id: str, chat_id: int) -> bool:
         async with self._database.transaction() as transaction:
             change = update(Turn).where(
                 col(Turn.id) == turn_id, col(Turn.chat_id) == chat_id, col(Turn.state) == TurnState.FAILED

@@ -151,6 +151,17 @@ async def test_a_failed_turn_can_be_retried_and_goes_on_behind_what_was_seen(tur
     assert (await limits.today(VICTOR)).used == 1
 
 
+async def test_a_turn_whose_end_is_shown_a_moment_before_it_is_over_can_be_retried(turns, agent):
+    await turns.accept(ask(agent, 1))
+    turn = await turns.next(VICTOR)
+
+    pressed = asyncio.create_task(turns.retry("u1", VICTOR))
+    await asyncio.sleep(0)
+    await turns.finish(turn, answered=False, is_charged=False)
+
+    assert await pressed
+
+
 async def test_an_answered_turn_is_not_retried(turns, agent):
     await turns.accept(ask(agent, 1))
     await finish_next(turns, VICTOR, answered=True, is_charged=True)
