@@ -199,7 +199,7 @@ async def delete(owner):
     await owner.press("Ada")
     await owner.wait_for("Ada", button="Delete")
     await owner.press("Delete")
-    await owner.wait_for("There is no undo")
+    await owner.wait_for("Delete Ada?")
     await owner.press("Delete for good")
     await owner.wait_for("Ada is deleted.", timeout=60)
 
