@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 from agent import protocol
 from bot.accounts.agents import Agents
@@ -29,12 +29,13 @@ class Route:
         self._client = client
         self._alarms = alarms
 
-    async def chat(self, agent_id: int, request: protocol.ChatRequest) -> AsyncIterator[protocol.Event]:
+    async def chat(self, agent_id: int, request: protocol.ChatRequest) -> AsyncGenerator[protocol.Event]:
         """`AgentClient.chat` of this agent."""
-        async for event in self._client.chat(await self._door(agent_id), request):
-            if isinstance(event, protocol.Done):
-                await self._note(agent_id, event.next_due)
-            yield event
+        async with aclosing(self._client.chat(await self._door(agent_id), request)) as events:
+            async for event in events:
+                if isinstance(event, protocol.Done):
+                    await self._note(agent_id, event.next_due)
+                yield event
 
     async def tick(self, agent_id: int) -> protocol.Outbox:
         """`AgentClient.tick` of this agent."""

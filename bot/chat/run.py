@@ -99,17 +99,18 @@ class Run:
 
     async def _attach(self) -> AsyncGenerator[protocol.Event]:
         request = await self._make_request(self._turn, self._after, retry=self._wants_rerun)
-        async for event in self._route.chat(self._turn.agent_id, request):
-            self._breaks, self._held_since = 0, None
-            if isinstance(event, protocol.KeepAlive):
-                continue
-            self._after, self._wants_rerun = event.seq, False
-            if self._should_run_again(event):
-                self._wants_rerun = self._has_rerun = True
-                # The agent says so only of text; what it was doing is over too.
-                yield protocol.Restart(seq=event.seq)
-                return
-            yield event
+        async with aclosing(self._route.chat(self._turn.agent_id, request)) as events:
+            async for event in events:
+                self._breaks, self._held_since = 0, None
+                if isinstance(event, protocol.KeepAlive):
+                    continue
+                self._after, self._wants_rerun = event.seq, False
+                if self._should_run_again(event):
+                    self._wants_rerun = self._has_rerun = True
+                    # The agent says so only of text; what it was doing is over too.
+                    yield protocol.Restart(seq=event.seq)
+                    return
+                yield event
 
     def _should_run_again(self, event: protocol.Event) -> bool:
         # Interrupted by the agent's restart, not by anybody: once more, by itself.

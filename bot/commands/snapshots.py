@@ -1,12 +1,8 @@
 """`baal snapshots` and `baal restore`: what is kept of agents, and an agent put back to it by the bot that runs."""
 
-import asyncio
-import logging
 import sys
 import time
 from typing import Any
-
-from bot.errors import DatabaseLost, SnapshotError
 
 HEAD = ("SNAPSHOT", "AGENT", "NAME", "TAKEN (UTC)", "WHY", "BYTES", "KEPT UNTIL")
 
@@ -35,6 +31,12 @@ def _restore(**words: Any) -> None:
 
 
 def _run(work: Any) -> int:
+    # Here and below, because `baal --help` and `baal health` should not wait for it.
+    import asyncio  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+
+    from bot.errors import DatabaseLost, SnapshotError  # noqa: PLC0415
+
     # What libraries log may hold secrets, and says nothing that the error does not.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
@@ -46,7 +48,6 @@ def _run(work: Any) -> int:
 
 
 async def _listed(agent_id: int | None) -> str:
-    # Here and below, because `baal --help` should not wait for it.
     from bot.commands.beside import opened  # noqa: PLC0415
     from bot.fleet.shelf import kept  # noqa: PLC0415
     from bot.settings import read_settings  # noqa: PLC0415
@@ -72,6 +73,7 @@ def _day(at: float) -> str:
 
 async def _restored(agent_id: int, snapshot_id: str) -> str:
     from bot.commands.beside import NOBODY_ACTS, opened, user  # noqa: PLC0415
+    from bot.errors import SnapshotError  # noqa: PLC0415
     from bot.fleet.books import Books  # noqa: PLC0415
     from bot.fleet.shelf import whole  # noqa: PLC0415
     from bot.settings import read_settings  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """Speak `agent.protocol` to agents over one long-lived pool of connections."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -36,7 +36,7 @@ class AgentClient(Handover):
     Every call raises `AgentHeld` where the agent does not work (any more, or yet): ask again where it works now.
     """
 
-    async def chat(self, door: Door, request: protocol.ChatRequest) -> AsyncIterator[protocol.Event]:
+    async def chat(self, door: Door, request: protocol.ChatRequest) -> AsyncGenerator[protocol.Event]:
         """Run a turn or attach to it: its events after `request.after`, keep-alives included, until a final one.
 
         `AgentOffline` when the connection fails or breaks, `AgentBusy` when it takes no turn now, `AgentRefused` when

@@ -151,7 +151,8 @@ async def test_a_killed_agent_is_brought_back_and_answers_what_was_asked(world):
         psutil.Process(pid).wait(10) if psutil.pid_exists(pid) else None
     await world.libertai.reply("Second.")
 
-    assert await ask(owner, "Two?", timeout=60) == "Second."
+    await owner.send("Two?")
+    assert (await owner.wait_for("Second.", timeout=60)).text == "Second."
 
     assert contents((await world.libertai.calls(2))[-1]) == ["One?", "First.", "Two?"], "it remembers"
 

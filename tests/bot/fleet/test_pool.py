@@ -64,7 +64,7 @@ class Around:
         if not callable(real):
             return real
 
-        async def call(*args):
+        async def call(*args, **kwargs):
             self.fate.strike()
             self.called.append((name, *args))
             if self.faults.get(name):
