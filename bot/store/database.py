@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 from sqlalchemy import URL, Insert, event, func, inspect, make_url, select
@@ -39,6 +39,20 @@ CONNECT = {
 }
 
 
+class FileConnection(sqlite3.Connection):
+    """Its write lock ends with it.
+
+    SQLAlchemy closes the connection of a cancelled task. As long as anything refers to an unfinished SELECT (the task's
+    exception does, by its traceback) SQLite only pretends to, and nobody else can write: sqlite.org/c3ref/close.html.
+    """
+
+    def close(self) -> None:
+        """End the transaction, then the connection."""
+        with suppress(sqlite3.ProgrammingError):  # closed before
+            self.rollback()
+        super().close()
+
+
 class Database:
     """One engine; sessions for cold paths, plain Core transactions for per-message paths.
 
@@ -49,10 +63,13 @@ class Database:
     def __init__(self, url: str, *, patience: float = PATIENCE_SECONDS) -> None:
         self.patience = patience
         self.lost = asyncio.Event()
+        self._given_back: set[asyncio.Future[None]] = set()
         self.confirm: Callable[[], Awaitable[None]] = nobody_else
         """Returns if no other bot works on it: asked before each transaction, and before others hear of us."""
         self.is_server = make_url(url).get_backend_name() == "postgresql"
-        options = POOL | server_options(make_url(url)) if self.is_server else {}
+        options = (
+            POOL | server_options(make_url(url)) if self.is_server else {"connect_args": {"factory": FileConnection}}
+        )
         # What people write, and their sealed keys, are parameters: not for the log.
         self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, **options)
         if self.is_server:
@@ -86,6 +103,8 @@ class Database:
             raise BadSettings(complaint(DBAPIError("connect", None, error))) from None
 
     async def close(self) -> None:
+        # Who is cancelled while it gives its connection back does not wait for that.
+        await asyncio.gather(*self._given_back, return_exceptions=True)
         await self.engine.dispose()
 
     async def trouble(self) -> str:
@@ -157,7 +176,10 @@ class Database:
         try:
             yield connection
         finally:
-            await asyncio.shield(connection.close())
+            giving_back = asyncio.ensure_future(connection.close())
+            self._given_back.add(giving_back)
+            giving_back.add_done_callback(self._given_back.discard)
+            await asyncio.shield(giving_back)
 
     async def _check_encoding(self, transaction: AsyncConnection) -> None:
         if not self.is_server:

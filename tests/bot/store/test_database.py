@@ -3,8 +3,10 @@ import asyncio
 import pytest
 from sqlalchemy import event, insert
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, select
 
+from bot.store.database import Database
 from bot.store.models import Chat, Kept
 
 ID = 7_000_000_001
@@ -92,3 +94,50 @@ async def test_what_people_write_is_not_in_the_errors_of_the_database(database):
         await fail()
 
     assert "private words" not in str(caught.value)
+
+
+async def test_a_cancelled_task_leaves_no_lock_behind_however_long_its_exception_is_kept(tmp_path):
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'baal.sqlite'}")
+    await database.open()
+
+    async def write_and_read():
+        async with database.transaction() as transaction:
+            await transaction.execute(database.insert_new(Chat, Chat(id=ID).model_dump()))
+            driver = (await transaction.get_raw_connection()).driver_connection
+            assert driver
+            unfinished = await driver.execute("SELECT 1 UNION SELECT 2")
+            # What SQLAlchemy does when a task is cancelled while its statement runs.
+            await transaction.invalidate()
+            raise asyncio.CancelledError(unfinished)
+
+    with pytest.raises(asyncio.CancelledError) as kept:
+        await write_and_read()
+
+    async with asyncio.timeout(10), database.transaction() as transaction:
+        await transaction.execute(database.insert_new(Chat, Chat(id=ID + 1).model_dump()))
+    assert kept.value.args
+    await database.close()
+
+
+async def test_a_connection_that_is_still_being_given_back_is_closed_too(database, monkeypatch):
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+    close = AsyncConnection.close
+
+    async def close_later(connection):
+        begun.set()
+        await may_go_on.wait()
+        await close(connection)
+
+    monkeypatch.setattr(AsyncConnection, "close", close_later)
+    using = asyncio.create_task(database.trouble())
+    await begun.wait()
+    using.cancel()
+    closing = asyncio.create_task(database.close())
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    assert not closing.done()
+
+    may_go_on.set()
+    await closing
+
+    assert database.engine.pool.checkedout() == 0
