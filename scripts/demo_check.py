@@ -100,7 +100,7 @@ async def _delete(owner: SimUser, link: str, site: Site) -> None:
     """Delete it as its owner, and wait until its machine is no more."""
     await owner.send(f"/delete {link.rpartition('_')[2]}")
     await owner.wait_for("Delete Chef Ada?")
-    await owner.press("Delete for good")
+    await owner.press("Yes, delete it")
     print("Deleted:", (await owner.wait_for("is deleted", timeout=DELETE_SECONDS)).text)
     async with asyncio.timeout(DELETE_SECONDS):
         while await site.left():  # noqa: ASYNC110  other processes tell nobody

@@ -17,9 +17,10 @@ from bot.accounts.agents import Agents
 from bot.accounts.limits import Limits
 from bot.accounts.users import Users
 from bot.chat.files import NO_WORDS, Files, Incoming
+from bot.chat.fresh import Fresh
 from bot.chat.route import Route
 from bot.chat.run import NotYet, Run
-from bot.errors import Refused
+from bot.errors import AgentError, Refused
 from bot.store.database import Database
 from bot.store.models import Agent, Turn, TurnState, User
 
@@ -64,6 +65,7 @@ class Turns:
         self._agents = agents
         self._route = route
         self._files = files
+        self._fresh = Fresh(database, route)
         self._refused_albums: deque[str] = deque(maxlen=KNOWN_REFUSED)
 
     async def accept(self, ask: Ask) -> bool:
@@ -101,6 +103,7 @@ class Turns:
                 return False
             await self._check_waiting(transaction, ask.chat_id)
             await self._reserve(transaction, turn.id, turn.user_id, turn.agent_id)
+            await self._fresh.take(transaction, turn)
             if ask.file or ask.album:
                 await self._files.add(transaction, turn.id, ask.update_id, ask.file, ask.album)
         return True
@@ -188,9 +191,14 @@ class Turns:
                 await self._begin_anew(transaction, turn_id, row.answer_ids)
         return row is not None
 
-    async def forget(self, chat_id: int, agent: Agent) -> None:
-        """The conversation of this chat with the agent starts over."""
-        await self._route.forget(agent.id or 0, str(chat_id))
+    async def forget(self, chat_id: int, agent: Agent) -> bool:
+        """The conversation of this chat with the agent starts over; False: not before the chat's next message to it."""
+        try:
+            await self._route.forget(agent.id or 0, str(chat_id))
+        except AgentError:
+            await self._fresh.want(chat_id, agent.id or 0)
+            return False
+        return True
 
     def file(self, turn: Turn, file_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """A file of the turn's answer, piece by piece, from its agent."""
@@ -274,6 +282,7 @@ class Turns:
         return await transaction.scalar(own.where(col(User.id) == user_id, col(Agent.id) == agent_id)) is not None
 
     async def _request(self, turn: Turn, after: int, *, retry: bool) -> protocol.ChatRequest:
+        await self._fresh.begin(turn)
         agent, user = await self._agents.get(turn.agent_id), await self._users.get(turn.user_id)
         is_owner = agent is not None and agent.owner_id == turn.user_id
         role = protocol.Role.OWNER if is_owner else protocol.Role.VISITOR

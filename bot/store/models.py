@@ -425,6 +425,8 @@ class Turn(SQLModel, table=True):
     """Telegram message ids of the answer so far, joined by commas."""
     charged_day: str | None = None
     """The day whose free messages it counts to."""
+    starts_over: bool = False
+    """The agent forgets the conversation first."""
     created_at: float = Field(default_factory=time.time)
 
 

@@ -163,3 +163,12 @@ class Import(SQLModel, table=True):
     created: float = 0
     """What it says of itself: when it was made, and how many messages it holds."""
     messages: int = 0
+
+
+class StartOver(SQLModel, table=True):
+    """A conversation that its agent forgets before the next message of this chat."""
+
+    __tablename__ = "start_over"
+
+    chat_id: int = Field(sa_column=telegram_id(primary_key=True))
+    agent_id: int = Field(sa_column=telegram_id(primary_key=True))

@@ -282,7 +282,7 @@ async def test_pressing_deploy_and_delete_twice_is_one_job_each(baal, olga):
     await olga.wait_for("Answer briefly.", button="Delete")
     await olga.press("Delete")
     await olga.wait_for("Delete Ada?")
-    await press_twice(olga, "Delete for good")
+    await press_twice(olga, "Yes, delete it")
     await olga.wait_for("Ada is deleted. Its machine was stopped at", timeout=30)
 
     await olga.send("/list")
@@ -310,7 +310,7 @@ async def test_delete_takes_the_link_id_and_only_the_owners(baal, olga):
     await olga.wait_for("Which one?", button="Ada")
     await olga.send(f"/delete {link.rpartition('_')[2]}")
     await olga.wait_for("Delete Ada?")
-    await olga.press("Delete for good")
+    await olga.press("Yes, delete it")
     await olga.wait_for("Ada is deleted", timeout=30)
 
     await victor.send("still there?")

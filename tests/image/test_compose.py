@@ -200,7 +200,7 @@ async def delete(owner):
     await owner.wait_for("Ada", button="Delete")
     await owner.press("Delete")
     await owner.wait_for("Delete Ada?")
-    await owner.press("Delete for good")
+    await owner.press("Yes, delete it")
     await owner.wait_for("Ada is deleted.", timeout=60)
 
 

@@ -122,7 +122,7 @@ def sure(context: Context, agent: Agent) -> Screen:
     say, number = context.say, agent.id or 0
     keyboard = rows(
         [
-            button(say.plain("delete-for-good"), Verb.DELETE_NOW, number, style=DANGER),
+            button(say.plain("delete-yes"), Verb.DELETE_NOW, number, style=DANGER),
             button(say.plain("keep-it"), Verb.CARD, number),
         ],
         [button(say.plain("export-first"), Verb.EXPORT, number)],

@@ -10,7 +10,7 @@ from agent.protocol import MAX_MESSAGE_CHARS
 from bot.chat.files import Incoming
 from bot.chat.turns import Ask
 from bot.errors import AgentError
-from bot.store.models import Agent, Phase
+from bot.store.models import Agent
 from bot.telegram import media
 from bot.telegram.commands import account, choices, create, edit, parcels
 from bot.telegram.commands.start import home_keyboard
@@ -64,13 +64,8 @@ async def new(context: Context) -> None:
     if agent is None:
         await context.send(Screen(context.say("not-talking"), home_keyboard(context.say)))
         return
-    try:
-        await context.services.turns.forget(context.chat.id, agent)
-    except AgentError:
-        is_asleep = agent.phase in {Phase.DOZING, Phase.ASLEEP}
-        await context.tell("not-forgotten-asleep" if is_asleep else "not-forgotten", name=agent.name)
-        return
-    await context.tell("forgotten", name=agent.name)
+    is_done = await context.services.turns.forget(context.chat.id, agent)
+    await context.tell("forgotten" if is_done else "forgotten-later", name=agent.name)
     await choices.put_away(context)
 
 

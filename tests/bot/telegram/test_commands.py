@@ -437,14 +437,16 @@ async def test_a_fresh_start_forgets_this_chat(desk: Desk, talking: SimUser) -> 
     assert desk.route.forgotten == [(agent.id, str(talking.id))]
 
 
-async def test_a_fresh_start_of_an_agent_that_is_away_says_that_nothing_was_forgotten(
+async def test_a_fresh_start_of_an_agent_that_is_away_is_kept_for_the_next_message(
     desk: Desk, talking: SimUser
 ) -> None:
     desk.route.is_away = True
 
-    await send(desk, talking, "/new", times=1)
+    await send(desk, talking, "/new", "Hello again", "And more", times=3)
 
-    assert await newest(talking) == "Ada is not answering, so nothing was forgotten. Send /new again in a minute."
+    told = "A fresh start: Ada is not awake just now, and forgets this conversation before your next message."
+    assert await newest(talking) == told
+    assert [turn.starts_over for turn in await desk.services.turns.open()] == [True, False]
 
 
 async def test_stop_without_an_answer_being_written_says_so(desk: Desk, talking: SimUser) -> None:
@@ -601,8 +603,8 @@ async def test_deleting_twice_is_one_job_and_no_complaint(desk: Desk, olga: SimU
     await send(desk, olga, f"/delete {agent.link}", times=1)
     before = len(await said(olga))
     question = (await said(olga))[-1]
-    await olga.press("Delete for good")
-    await olga.press("Delete for good", message_id=question.id)
+    await olga.press("Yes, delete it")
+    await olga.press("Yes, delete it", message_id=question.id)
     await desk.handle()
 
     row = await desk.row(agent.id)

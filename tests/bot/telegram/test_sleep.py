@@ -11,7 +11,7 @@ CHOICES = [
     "after 1 hour",
     "after 1 day",
     "after 1 week",
-    "never, always on",
+    "never: always on",
 ]
 
 
@@ -59,17 +59,6 @@ async def test_an_agent_that_broke_down_is_not_said_to_be_new(desk: Desk, olga: 
     await send(desk, victor, f"/start agent_{agent.link}")
 
     assert "Ada is not working at the moment. Its owner knows." in await newest(victor)
-
-
-async def test_a_fresh_start_of_an_agent_that_is_asleep_says_that_it_is(desk: Desk, olga: SimUser) -> None:
-    agent = await desk.agent(olga)
-    await send(desk, olga, f"/start agent_{agent.link}")
-    await desk.observe(agent.id, phase=Phase.ASLEEP)
-    desk.route.is_away = True
-
-    await send(desk, olga, "/new", times=1)
-
-    assert (await newest(olga)).startswith("Ada is asleep, so nothing was forgotten.")
 
 
 async def test_what_is_changed_of_an_agent_that_is_asleep_counts_when_it_wakes(desk: Desk, olga: SimUser) -> None:

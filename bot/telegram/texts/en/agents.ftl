@@ -46,7 +46,7 @@ share = ↗ Share
 manage = ⚙ Manage
 try-again = ⟳ Try again
 delete = 🗑 Delete
-delete-for-good = 🗑 Delete for good
+delete-yes = 🗑 Yes, delete it
 keep-it = Keep it
 leave = 🚪 Leave
 create = ➕ Create an agent
@@ -121,7 +121,7 @@ idle-ask =
     <b>When may { $name } fall asleep?</b> Asleep it costs nothing, and keeps its memory and files. It wakes when somebody writes to it, or when it has something to do; that takes about a minute.
     Now: { $now }
 idle-default = as usual here ({ $usual })
-idle-never = never, always on
+idle-never = never: always on
 idle-weeks =
     after { $count ->
         [one] { $count } week

@@ -18,8 +18,7 @@ quota-used =
        *[other] { $limit } free messages
     }. They refill in { $hours } h { $minutes } min. With your own LibertAI key, your own agents answer without this limit: /login
 forgotten = A fresh start: { $name } has forgotten this conversation.
-not-forgotten = { $name } is not answering, so nothing was forgotten. Send /new again in a minute.
-not-forgotten-asleep = { $name } is asleep, so nothing was forgotten. Write to it; once it has answered, send /new again.
+forgotten-later = A fresh start: { $name } is not awake just now, and forgets this conversation before your next message.
 nothing-to-stop = Nothing is being written at the moment.
 nothing-to-retry = There is nothing to ask again.
 unsupported = Stickers don't work here yet — send text, photo, voice or a file.
