@@ -6,7 +6,7 @@ import pytest
 from scripts import bench
 
 
-@pytest.mark.parametrize("named, ran", [([], list(bench.PARTS)), (["loops", "agent"], ["loops", "agent"])])
+@pytest.mark.parametrize(("named", "ran"), [([], list(bench.PARTS)), (["loops", "agent"], ["loops", "agent"])])
 def test_it_measures_what_is_named_or_everything_and_fails_with_any(named, ran, monkeypatch):
     started = []
 
