@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import docker
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=reason))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not module_of(item.nodeid).startswith(LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait nearly half of their time, for processes and machines."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -119,10 +126,20 @@ def on_disk(request, database_url, tmp_path):
     return lambda: request.getfixturevalue("postgres").dump(database_url.rpartition("/")[2])
 
 
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory):
+    """A database with every table and no row."""
+    file = tmp_path_factory.mktemp("tables") / "baal.sqlite"
+    asyncio.run(_make_tables(f"sqlite+aiosqlite:///{file}"))
+    return file
+
+
 @pytest.fixture
-async def database(database_url):
+async def database(database_url, empty_file):
+    """Its tables are copied too, and not looked at again."""
     opened = Database(database_url)
-    await opened.open()
+    if not opened.is_server:
+        shutil.copy(empty_file, opened.engine.url.database)
     yield opened
     await opened.close()
 

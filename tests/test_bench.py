@@ -15,7 +15,7 @@ def test_it_measures_what_is_named_or_everything_and_fails_with_any(named, ran, 
         started.append(command[2:])
         return SimpleNamespace(returncode=1 if "loops" in command[2] else 0)
 
-    monkeypatch.setattr(bench.subprocess, "run", run)
+    monkeypatch.setattr("scripts.bench.subprocess.run", run)
     monkeypatch.setattr(sys, "argv", ["bench", "--check", *named])
 
     assert bench.main() == 1

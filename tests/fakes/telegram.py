@@ -22,6 +22,7 @@ TOKEN = "123456789:AAdouble-of-the-bot-api_not-a-secret"
 USERNAME = "baal_demo_bot"
 NAME = "Baal"
 LARGEST_BODY = 64 * 1024 * 1024
+TICK_SECONDS = 0.1
 
 
 class Server:
@@ -70,6 +71,7 @@ class LoopbackServer(uvicorn.Server):
         )  # fmt: skip
         super().__init__(config)
         self._double = double
+        self._leaving = asyncio.Event()
         self.ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
@@ -81,6 +83,18 @@ class LoopbackServer(uvicorn.Server):
         """Serve inside somebody else's process: its signals are not this server's."""
         self.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         await self.serve()
+
+    def leave(self) -> None:
+        """End it at once: of itself it looks ten times a second whether it shall."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), TICK_SECONDS)
+            ticks += 1
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         await self._double.close()

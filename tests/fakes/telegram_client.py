@@ -1,6 +1,7 @@
 """The Telegram double for tests: start one in-process, or drive one that runs elsewhere, as people would."""
 
 import asyncio
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -29,6 +30,8 @@ from tests.fakes.telegram_wire import Command
 
 MESSAGES = TypeAdapter(list[MessageView])
 CALLS = TypeAdapter(list[CallView])
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Reading the certificates of all authorities takes as long as a test, and nobody here speaks TLS."""
 MARGIN = 5.0
 """Seconds that an HTTP request may take longer than what it waits for."""
 
@@ -47,7 +50,7 @@ class TelegramSim:
     def __init__(self, url: str, *, token: str = TOKEN) -> None:
         self.url = url
         self.token = token
-        self._http = httpx.AsyncClient(base_url=url, timeout=30)
+        self._http = httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, verify=_NO_TLS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -189,7 +192,7 @@ class TelegramDouble(TelegramSim):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await super().__aexit__(kind, error, trace)
-        self._uvicorn.should_exit = True
+        self._uvicorn.leave()
         await self._serving
 
 
