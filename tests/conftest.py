@@ -135,11 +135,11 @@ def empty_file(tmp_path_factory):
 
 
 @pytest.fixture
-async def database(database_url, empty_file):
+async def database(database_url, empty_file, tmp_path):
     """Its tables are copied too, and not looked at again."""
     opened = Database(database_url)
     if not opened.is_server:
-        shutil.copy(empty_file, opened.engine.url.database)
+        shutil.copy(empty_file, tmp_path / "baal.sqlite")
     yield opened
     await opened.close()
 
