@@ -15,6 +15,7 @@ from bot.fleet.rollout.control import Control
 from bot.fleet.rollout.plan import Plan
 from bot.store.database import Database
 from bot.store.models import Agent, Draft, Phase, Turn, Wanted
+from bot.store.records import Snapshot, SnapshotState
 from tests.chaos.bot import RELEASE
 
 OLGA = 7_000_000_001
@@ -23,6 +24,7 @@ CHATS = 2
 """Of each agent."""
 RELEASES = tuple(f"agent@sha256:{number}" for number in range(1, 5))
 PLAN = Plan(soak_minutes=0, batch=2, surge=3, runway_hours=0, max_failed=3, max_failed_share=1, progress_minutes=0.3)
+GO_BACK = (Phase.RUNNING, Phase.ASLEEP)
 HASTY = PLAN.model_copy(update={"progress_minutes": 0.001})
 """It pauses at once, for want of progress."""
 MOST, FEWEST = 18, 6
@@ -49,6 +51,8 @@ class Deeds:
         self._control = Control(database, by="chaos", setting=RELEASE)
         self.done: Counter[str] = Counter()
         self.asked: dict[str, Asked] = {}
+        self.restored: set[int] = set()
+        """Agents whose owner has taken something back, or tried to."""
         self._deeds: dict[str, Callable[[], Awaitable[object]]] = {
             "create": self.create,
             "chat": self.chat,
@@ -57,6 +61,7 @@ class Deeds:
             "sleep": self.sleep,
             "wake": self.wake,
             "rollout": self.rollout,
+            "restore": self.restore,
             "retry": self.retry,
         }
 
@@ -116,6 +121,16 @@ class Deeds:
         if agent := await self._one(Phase.ASLEEP):
             await self._books.wish(agent.id or 0, wanted=Wanted.ON)
 
+    async def restore(self) -> None:
+        """Have one go back to something that it was before."""
+        for agent in self._dice.sample(living := await self.living(), len(living)):
+            is_settled = agent.observed_generation == agent.generation
+            snapshots = await self._snapshots(agent) if is_settled and agent.phase in GO_BACK else []
+            if snapshots:
+                self.restored.add(agent.id or 0)
+                await self._books.wish(agent.id or 0, wanted=Wanted.ON, restore=self._dice.choice(snapshots))
+                return
+
     async def retry(self) -> None:
         for agent in await self.living():
             if agent.phase is Phase.FAILED:
@@ -146,6 +161,12 @@ class Deeds:
         async with self._database.session() as session:
             return list(await session.exec(select(Agent).where(col(Agent.wanted) != Wanted.DELETED)))
 
+    async def _snapshots(self, agent: Agent) -> list[str]:
+        is_theirs = (col(Snapshot.agent_id) == agent.id, col(Snapshot.state) == SnapshotState.WHOLE)
+        query = select(col(Snapshot.id)).where(*is_theirs)
+        async with self._database.session() as session:
+            return list(await session.exec(query))
+
     async def _one(self, phase: Phase | None = None) -> Agent | None:
         """An agent in this phase, if there is one, or else any."""
         living = await self.living()
@@ -173,4 +194,14 @@ class Deeds:
         await self._control.begin(await self._control.undo(PLAN))
 
 
-WEIGHTS = {"create": 12, "chat": 48, "update": 9, "delete": 7, "sleep": 9, "wake": 4, "rollout": 7, "retry": 4}
+WEIGHTS = {
+    "create": 12,
+    "chat": 48,
+    "update": 9,
+    "delete": 7,
+    "sleep": 9,
+    "wake": 4,
+    "rollout": 7,
+    "restore": 4,
+    "retry": 4,
+}

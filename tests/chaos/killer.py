@@ -11,6 +11,7 @@ from tests.chaos.journal import Journal
 STEPS = (
     *("plan", "renting", "reaching", "preparing", "starting", "proving", "restoring"),
     *("bring ahead", "prove", "hand over", "give back", "go on", "dozing", "last snapshot", "deleting"),
+    *("put aside", "restore", "activate", "settle in"),
 )
 """Of the durable engine, by their names in `bot.fleet.converge`."""
 CALLS = {

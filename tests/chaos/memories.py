@@ -68,8 +68,13 @@ class Memories:
         assert chat == sorted(chat, key=lambda turn_id: int(turn_id[1:])), chat
 
     async def _excuse(self, agent: Agent, missing: dict[str, float]) -> None:
-        """What was answered after the last snapshot goes with its machine; the owner is told, and nothing else goes."""
+        """What was answered after the last snapshot goes with its machine; the owner is told, and nothing else goes.
+
+        What an owner has taken back is kept in a snapshot.
+        """
         kept = await self._in_snapshots(agent)
+        if agent.id in self._deeds.restored:
+            missing = {turn_id: at for turn_id, at in missing.items() if turn_id not in kept}
         assert not (safe := kept & missing.keys()), f"{agent.name} has lost what was in a snapshot: {sorted(safe)}"
         told_at = await self._told(agent)
         silent = [turn_id for turn_id, at in missing.items() if not any(told >= at for told in told_at)]

@@ -26,6 +26,10 @@ SEEDS = [int(ONE)] if ONE else range(FIRST, FIRST + int(os.environ.get("CHAOS_SE
 AT_LEAST = 4
 """Deeds in each life."""
 HELPFUL = {
+    "put aside": "restore",
+    "step restore": "restore",
+    "activate": "restore",
+    "settle in": "restore",
     "lost": "take away",
     "restor": "wake",
     "dozing": "sleep",
