@@ -81,6 +81,7 @@ class Chaos:
         self.memories = Memories(self.database, self.journal, self.deeds, self.rest, folder=folder, vault=vault)
         self._in_flight: dict[tuple[int, int], float] = {}
         self._stack = AsyncExitStack()
+        self._born: list[ForkServerProcess] = []
 
     async def __aenter__(self) -> Self:
         await self.database.open()
@@ -98,6 +99,9 @@ class Chaos:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # Of a test that failed: it would go on looking for a world that is gone.
+        for process in self._born:
+            process.kill()
         await self._stack.aclose()
 
     async def plant(self) -> None:
@@ -134,6 +138,7 @@ class Chaos:
     async def _bear(self, life: Life) -> ForkServerProcess:
         process = FORK.Process(target=live, args=(life,), daemon=True)
         await asyncio.to_thread(process.start)
+        self._born.append(process)
         return process
 
     async def dies(self, process: ForkServerProcess) -> bool:
@@ -147,6 +152,7 @@ class Chaos:
 
     async def bury(self, process: ForkServerProcess) -> None:
         """Kill it, unless it is dead already."""
+        self._born.remove(process)
         process.kill()
         await asyncio.to_thread(process.join)
         assert process.exitcode == -signal.SIGKILL, self.log()
