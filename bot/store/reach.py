@@ -38,7 +38,7 @@ async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
     deadline, pause = time.monotonic() + patience, FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await engine.connect()
+            return await _connect(engine)
         except DBAPIError as error:
             if _final_advice(error) or time.monotonic() + pause > deadline:
                 raise DatabaseLost(complaint(error)) from error
@@ -46,6 +46,22 @@ async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
                 log.warning(line("waiting for the database", why=first_line(error.orig)))
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    connecting = asyncio.ensure_future(_connected(engine))
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        # Half a connection would be closed by nobody. A server that says nothing holds this up for `connect_timeout`.
+        await asyncio.wait({connecting})
+        if connecting.exception() is None:
+            await connecting.result().close()
+        raise
+
+
+async def _connected(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
 
 
 def complaint(error: DBAPIError) -> str:

@@ -84,8 +84,8 @@ def test_dbos_writes_into_the_same_log_and_its_secrets_are_redacted_too(capfd, k
 @pytest.fixture
 def kept_logging():
     """As it was, after the test."""
-    root, durable = logging.getLogger(), logging.getLogger("dbos")
-    before = [(each, each.handlers[:], each.filters[:], each.level, each.propagate) for each in (root, durable)]
+    loggers = [logging.getLogger(name) for name in (None, *log.NOISY)]
+    before = [(each, each.handlers[:], each.filters[:], each.level, each.propagate) for each in loggers]
     yield
     for each, handlers, filters, level, propagate in before:
         each.handlers, each.filters, each.level, each.propagate = handlers, filters, level, propagate

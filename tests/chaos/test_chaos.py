@@ -16,7 +16,7 @@ from tests.chaos.killer import BOUNDARIES
 from tests.chaos.world import CREDITS, Chaos
 from tests.fakes.aleph_world import price
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 DEEDS = int(os.environ.get("CHAOS_DEEDS", "500"))
 SHARES = 3

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 from sqlalchemy import event, insert
@@ -140,4 +141,17 @@ async def test_a_connection_that_is_still_being_given_back_is_closed_too(databas
     may_go_on.set()
     await closing
 
+    assert database.engine.pool.checkedout() == 0
+
+
+async def test_who_is_cancelled_while_connecting_leaves_no_connection_behind(database):
+    for steps in range(40):
+        using = asyncio.create_task(database.trouble())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        using.cancel()
+        await asyncio.gather(using, return_exceptions=True)
+        await database.close()
+
+    gc.collect()  # says so of any that nobody closed
     assert database.engine.pool.checkedout() == 0
