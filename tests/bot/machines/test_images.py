@@ -49,7 +49,8 @@ def release(registry, docker_client):
 
     def make(text="one", tag="v1", *, keep=False):
         name = f"{repository}:{tag}"
-        dockerfile = f'FROM scratch\nLABEL text={text}\nCMD ["/none"]\n'.encode()
+        # Unlike any other: another process would remove the parts that both have in common.
+        dockerfile = f'FROM scratch\nLABEL text={text} of={repository}\nCMD ["/none"]\n'.encode()
         docker_client.images.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True)
         told = docker_client.images.push(name, auth_config={"username": USER, "password": PASSWORD})
         assert "error" not in told, told
