@@ -138,6 +138,8 @@ class Converger:
     async def _deploy(self, attempt: Attempt) -> None:
         agent = await self._books.agent(attempt.agent_id)
         await self._make_successor(attempt, Purpose.WAKE if agent.ready_at else Purpose.DEPLOY)
+        if agent.restore_id:
+            await self._phase(attempt, Phase.RESTORING, self._moves.put_aside, name="put aside")
         if agent.ready_at:
             await self._phase(attempt, Phase.RESTORING, self._moves.revive)
         await self._phase(attempt, Phase.PROVING, self._moves.prove_and_activate)

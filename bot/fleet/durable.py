@@ -27,7 +27,7 @@ from bot.store.reach import complaint
 
 log = logging.getLogger(__name__)
 
-APPLICATION_VERSION = "2"
+APPLICATION_VERSION = "3"
 """To be counted up when the steps of work in flight have changed. By default it is a hash of the code, and work begun
 before any edit would stay pending for ever."""
 

@@ -99,7 +99,10 @@ class Moves:
     async def put_aside(self, agent_id: int) -> None:
         """Keep for some days what it was before it goes back to something else; it does nothing from here on."""
         until = self._books.now() + KEPT_SECONDS
-        await self._put_away(agent_id, Reason.UPDATE, until)
+        if await self._books.machine(agent_id) is None:
+            await self._transfer.keep_newest(agent_id, until)
+        else:
+            await self._put_away(agent_id, Reason.UPDATE, until)
 
     async def put_away(self, agent_id: int) -> None:
         """Keep all of it in a snapshot that was read again; what it does from here on would be lost, so nothing."""

@@ -111,6 +111,10 @@ class Shelf:
         is_whole = col(Snapshot.state) == SnapshotState.WHOLE
         await self._change(col(Snapshot.agent_id) == agent_id, is_whole, keep_until=at)
 
+    async def keep(self, snapshot_id: str, at: float) -> None:
+        """Keep this one until then."""
+        await self._change(col(Snapshot.id) == snapshot_id, keep_until=at)
+
     async def pages(self) -> AsyncIterator[tuple[list[Snapshot], set[int]]]:
         """The whole snapshots of all agents, some agents at a time, and which of these are there to stay."""
         last = -1
@@ -132,10 +136,12 @@ class Shelf:
             last = agents[-1]
 
     async def drop(self, snapshots: Sequence[Snapshot]) -> None:
-        """They are to be removed."""
+        """They are to be removed, but for those that agents are to go back to."""
         ids = [each.id for each in snapshots]
         if ids:
-            await self._change(col(Snapshot.id).in_(ids), state=SnapshotState.DROPPED)
+            wanted = select(col(Agent.restore_id)).where(col(Agent.restore_id).is_not(None))
+            is_free = col(Snapshot.id).not_in(wanted)
+            await self._change(col(Snapshot.id).in_(ids), is_free, state=SnapshotState.DROPPED)
 
     async def give_up(self, before: float, but: Collection[str]) -> None:
         """What was begun before then and never finished is to be removed, but for those that are being written."""

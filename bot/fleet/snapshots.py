@@ -112,6 +112,11 @@ class Snapshots:
         """Keep those that there are of an agent until then (Unix time), also if it is deleted."""
         await self._shelf.keep_until(agent_id, at)
 
+    async def keep_newest(self, agent_id: int, at: float) -> None:
+        """Keep the newest of an agent until then (Unix time), if there is one."""
+        if newest := await self.newest(agent_id):
+            await self._shelf.keep(newest.id, at)
+
     async def sweep(self) -> None:
         """Remove what nobody needs, and what a crash left. What cannot be removed now is tried again the next time."""
         await self._shelf.give_up(self._clock() - STALE_SECONDS, self._writing)

@@ -52,6 +52,9 @@ class Safe(Protocol):
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep those of an agent that is deleted until then (Unix time)."""
 
+    async def keep_newest(self, agent_id: int, at: float) -> None:
+        """Keep the newest of an agent until then (Unix time), if there is one."""
+
 
 class Transfer:
     """Between two doors, and the store of snapshots."""
@@ -123,6 +126,10 @@ class Transfer:
     async def keep_until(self, agent_id: int, at: float) -> None:
         """Keep what there is of a deleted agent until then (Unix time)."""
         await self._safe.keep_until(agent_id, at)
+
+    async def keep_newest(self, agent_id: int, at: float) -> None:
+        """Keep what an agent without a machine was until then (Unix time)."""
+        await self._safe.keep_newest(agent_id, at)
 
     async def seal(self, door: Door, epoch: int) -> protocol.Manifest:
         """Stop it in a calm moment, or else when its turns are over; `AgentBusy` if they do not end."""

@@ -103,12 +103,13 @@ class Misfortunes:
     @asynccontextmanager
     async def _wrong(self, faults: object, name: str, value: object) -> AsyncIterator[None]:
         self.happened[name] += 1
-        before = getattr(faults, name)
+        # Not what was there before: the same may be wrong already, for somebody else and for less long.
+        calm = getattr(type(faults)(), name)
         setattr(faults, name, value)
         try:
             yield
         finally:
-            setattr(faults, name, before)
+            setattr(faults, name, calm)
 
     @asynccontextmanager
     async def _poor(self) -> AsyncIterator[None]:

@@ -341,6 +341,8 @@ async def test_a_sleeping_agent_is_taken_out_of_its_snapshot_and_goes_back_to_an
     await world.fleet.wait_ready(agent_id, timeout=60)
 
     assert await remembered(world, agent_id) == (1, "u1")
+    kept = [each for each in await world.snapshots.of(agent_id) if each.keep_until]
+    assert [(each.last_turn, each.keep_until) for each in kept] == [("u2", world.clock.now + 7 * 86_400)]
 
 
 async def test_what_is_no_state_changes_nothing(world):

@@ -13,6 +13,7 @@ from sqlmodel import select
 
 from agent.protocol import Mode
 from bot.errors import AgentOffline, SnapshotBroken, StoreAway
+from bot.fleet.books import Books
 from bot.fleet.packing import PIECE_BYTES
 from bot.fleet.retention import DAY, Retention
 from bot.fleet.shelf import Shelf
@@ -269,6 +270,23 @@ async def test_what_is_asked_for_until_later_stays_until_then(world):
     world.clock.now += 30 * DAY
     await world.snapshots.sweep()
     assert asked.id not in {each.id for each in await world.snapshots.of(ADA)}
+
+
+async def test_what_an_agent_is_to_go_back_to_stays_until_it_did(world):
+    await world.agent(ADA)
+    wanted = await world.save()
+    books = Books(world.database, clock=world.clock)
+    await books.wish(ADA, restore=wanted.id)
+    for _ in range(4):
+        world.clock.now += 20 * DAY
+        await world.save()
+    await world.snapshots.sweep()
+    assert wanted.id in {each.id for each in await world.snapshots.of(ADA)}
+
+    async with world.database.session() as session:
+        (await session.get_one(Agent, ADA)).restore_id = None
+    await world.snapshots.sweep()
+    assert wanted.id not in {each.id for each in await world.snapshots.of(ADA)}
 
 
 async def test_a_deleted_agent_s_are_kept_for_a_week_and_then_nothing_opens_them_any_more(world):
