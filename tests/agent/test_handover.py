@@ -13,9 +13,6 @@ from agent.protocol import Done, Manifest
 from tests.agent.conftest import AgentProcess
 from tests.agent.test_snapshot import fill, manifest_of, members, put, seen
 
-SILENCE_SECONDS = 1.5
-"""The goal on an idle machine; a busy one is given four times as long here."""
-
 
 @pytest.fixture
 def workspace(tmp_path):
@@ -323,7 +320,9 @@ async def test_a_hand_over_of_a_hundred_megabytes_is_over_in_a_moment(machines, 
     old, new = [await machine.start() for machine in machines]
     await old.http.post("/activate", json={"epoch": 1})
     long_ago(tmp_path / "data" / "workspace")
+    begun = time.perf_counter()
     mark = await presync(old, new)
+    whole = time.perf_counter() - begun
     (tmp_path / "data" / "workspace" / "d3" / "new").write_bytes(os.urandom(50_000))
     await old.ask(turn_id="t1")
 
@@ -341,6 +340,8 @@ async def test_a_hand_over_of_a_hundred_megabytes_is_over_in_a_moment(machines, 
     laps = dict(
         zip(list(took)[1:], [b - a for a, b in zip(took.values(), list(took.values())[1:], strict=False)], strict=True)
     )
-    print({name: f"{seconds * 1000:.0f} ms" for name, seconds in laps.items()}, f"{len(delta):,} bytes")  # noqa: T201
+    shown = {name: f"{seconds * 1000:.0f} ms" for name, seconds in {"all of it": whole, **laps}.items()}
+    print(shown, f"{len(delta):,} bytes")  # noqa: T201
     assert restored.fingerprint == sealed.fingerprint
-    assert sum(laps.values()) < 4 * SILENCE_SECONDS
+    assert len(delta) < 10_000_000
+    assert sum(laps.values()) < whole

@@ -67,7 +67,7 @@ async def test_what_takes_too_long_is_stopped_with_all_it_started(runner):
     begun = time.monotonic()
     output = await runner.run(bash("echo begun; sleep 98.7631 & sleep 98.7632", seconds=0.5))
     assert (output.data, output.result.ended, output.result.text) == (b"begun\n", "timeout", "stopped after 0 s")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert not is_running("98.763")
 
 
@@ -80,18 +80,18 @@ async def test_what_is_left_in_the_background_ends_with_the_command(runner):
     begun = time.monotonic()
     output = await runner.run(bash("sleep 98.7641 & echo done"))
     assert (output.data, output.result.code) == (b"done\n", 0)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert not is_running("98.7641")
 
 
 async def test_what_has_left_the_group_keeps_nobody_waiting(runner, monkeypatch):
     monkeypatch.setattr("agent.local._LAST_WORDS_SECONDS", 0.1)
     begun = time.monotonic()
-    output = await runner.run(bash("setsid sleep 30.7651 & echo $!; sleep 0.2; echo done"))
+    output = await runner.run(bash("setsid sleep 98.7651 & echo $!; sleep 0.2; echo done"))
     number, done = output.data.split()
     os.kill(int(number), signal.SIGKILL)  # it lived on
     assert (done, output.result.code) == (b"done", 0)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 async def test_cancelled_call_ends_its_program(runner, tmp_path):

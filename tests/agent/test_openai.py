@@ -55,7 +55,7 @@ def contents(call: Call) -> list[tuple[str, str]]:
 
 
 async def until_forgotten(client) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while any(stored(client).values()):
             await asyncio.sleep(0.005)
 

@@ -64,7 +64,7 @@ async def refused(environment: dict[str, str]) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agent", env=environment, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         _, errors = await process.communicate()
     return process.returncode, errors.decode()
 

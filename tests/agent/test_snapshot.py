@@ -409,7 +409,7 @@ async def test_a_sender_that_breaks_off_leaves_nothing(client, standby, tmp_path
 
 
 async def until(fact):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not fact():
             await asyncio.sleep(0.001)
 

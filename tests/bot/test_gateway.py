@@ -284,7 +284,7 @@ async def test_the_bot_turns_healthy_stays_so_without_updates_and_ends_in_order(
         variables = environment(tmp_path, telegram, HTTP_PORT=str(_free_port()))
         async with serving(tmp_path, variables):
             # At once, and not after the half minute that a poll may take.
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 while (asked := await asyncio.to_thread(baal, "health", tmp_path, variables)).returncode:
                     await asyncio.sleep(0.1)
             assert asked.stdout == "ok (dev)\n"
@@ -298,7 +298,7 @@ async def test_the_bot_turns_healthy_stays_so_without_updates_and_ends_in_order(
 
 
 async def until_said(folder, variables, words):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while words not in (await asyncio.to_thread(baal, "health", folder, variables)).stdout:
             await asyncio.sleep(0.1)
 

@@ -110,7 +110,7 @@ class Chaos:
         name = f"m-{self.dice.getrandbits(64):016x}"
         message = await self.wallet.instance(Order(name, node, ROOTFS["debian12"], Size(), "ssh-ed25519 AAAA"))
         self.strangers.add(message["item_hash"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while message["item_hash"] not in self.aleph.world.entries:
                 body = {"sync": False, "message": message}
                 try:

@@ -105,7 +105,7 @@ class World:
     async def until_row(self, query: str, **values: str) -> None:
         """Wait until the bot's database answers this with a row."""
         with create_engine(self.stored, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not connection.execute(text(query), values).first():
                     await asyncio.sleep(0.005)
 

@@ -21,7 +21,7 @@ QUESTION = Ask(seq=0, question="Which **soup**?", options=("Tomato", LONG))
 async def until_over(settings: Settings) -> None:
     """Wait until the bot has written down that the turn is over: until then a restart shows it once more."""
     with closing(sqlite3.connect(settings.data_dir / "baal.sqlite")) as stored:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while stored.execute("SELECT count(*) FROM turn WHERE state <> 'done'").fetchone() != (0,):
                 await asyncio.sleep(0.01)
 
@@ -59,7 +59,7 @@ async def test_what_is_written_instead_is_the_answer_and_takes_the_buttons_away(
         request = await stage.agent.until_asked(2)
         stage.agent.say(text("Bread it is."), Done(seq=0))
         await owner.wait_for("Bread it is.")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while any(message.buttons for message in await owner.messages() if message.id == asked.id):
                 await asyncio.sleep(0.01)
 

@@ -30,7 +30,7 @@ from bot.machines.engine import Inspection, RunState, Spec
 from bot.machines.provider import Place
 from tests.fakes.libertai_serving import Serving
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 30
 
 
 class AgentDouble:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 # Loading the certificates of a context that is never used costs 30 ms for each client.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

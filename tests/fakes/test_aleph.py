@@ -57,7 +57,7 @@ def on(node):
 
 
 async def until(fact):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not fact():
             await asyncio.sleep(0.005)
 

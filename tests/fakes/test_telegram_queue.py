@@ -25,7 +25,7 @@ async def waiting_poll(telegram: TelegramDouble, **parameters: Any) -> asyncio.T
     queue = telegram.server.world.updates
     held = queue._poller
     task = asyncio.create_task(telegram.call("getUpdates", **{"timeout": 20, **parameters}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while queue._poller is held:
             await asyncio.sleep(0)
     return task
@@ -49,7 +49,7 @@ async def test_held_request_returns_when_an_update_comes(telegram: TelegramDoubl
     user = await telegram.user()
     poll = await waiting_poll(telegram)
     await user.send("now")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await poll
     assert [update["message"]["text"] for update in answer["result"]] == ["now"]
 
@@ -71,7 +71,7 @@ async def test_older_request_ends_with_409_when_a_second_poller_comes(telegram: 
 async def test_poller_that_hung_up_is_no_second_poller(telegram: TelegramDouble):
     poll = await waiting_poll(telegram)
     poll.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while telegram.server.world.updates._poller:
             await asyncio.sleep(0)
     await telegram.call("getUpdates")

@@ -23,7 +23,7 @@ class Receiver:
     taken: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
 
     async def take(self, count: int) -> list[str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return [(await self.taken.get())["message"]["text"] for _ in range(count)]
 
 

@@ -109,7 +109,7 @@ async def test_a_running_answer_is_finished_before_it_stops(talking, libertai):
             first = await response.content.readuntil(b"\n\n")
             assert b"one" in first
             stopping = asyncio.create_task(asyncio.to_thread(talking.container.stop, timeout=30))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (await _health(session, talking.url()))["status"] != "draining":
                     await asyncio.sleep(0.05)
             await libertai.release()

@@ -166,7 +166,7 @@ def test_what_was_left_in_the_background_is_gone(box, escape):
     start = time.monotonic()
     ran = box.tool(f"{escape}\necho started")
     assert ran.output == "started\n"
-    assert time.monotonic() - start < 20  # the sleep was not waited for
+    assert time.monotonic() - start < 120  # the sleep was not waited for
     assert leftovers(box) == ""
 
 

@@ -138,9 +138,9 @@ async def test_checks_run_at_once_each_with_its_own_patience():
         return "quick"
 
     began = time.monotonic()
-    found = await run_all([*(Check("slow", hang) for _ in range(20)), Check("fast", quick)], (), seconds=0.2)
+    found = await run_all([*(Check("slow", hang) for _ in range(300)), Check("fast", quick)], (), seconds=0.2)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     assert found[0] == Finding(Mark.WRONG, "slow", "no answer in 0 s: look whether this host reaches it")
     assert found[-1] == Finding(Mark.WELL, "fast", "quick")
 

@@ -84,7 +84,7 @@ async def test_an_agent_that_was_away_is_told_by_the_next_sweep(world, database)
     await world.books.note(machine.id, MachineState.ACTIVE, url=machine.url)
     world.fleet._look.set()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await world.books.unconfigured():
             await asyncio.sleep(0.02)
     assert (await world.health(agent_id)).config_version == 1

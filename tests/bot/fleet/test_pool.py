@@ -529,7 +529,7 @@ async def test_the_orphans_watcher_leaves_the_pool_alone(world):
 
 
 async def test_the_watcher_refills_at_once_and_stops_where_it_is(world):
-    async with asyncio.timeout(20), world.pool.watched():
+    async with asyncio.timeout(30), world.pool.watched():
         await until_ready(world, 2)
         await world.pool.claim(await world.agent(), Purpose.DEPLOY)
         await until_ready(world, 2)
@@ -549,7 +549,7 @@ async def test_a_database_that_fails_once_does_not_end_the_watcher(world, monkey
     books: Any = Around(world.rows, faults={"machines": [MachineError("locked")]})
     pool = Pool(books, world.provider, world.engine, world.ports(), size=1, clock=world.clock)
 
-    async with asyncio.timeout(20), pool.watched():
+    async with asyncio.timeout(30), pool.watched():
         await until_ready(world, 1)
 
     assert "pool not looked at why=locked" in caplog.text

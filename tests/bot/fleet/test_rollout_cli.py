@@ -253,7 +253,7 @@ async def test_a_bot_that_runs_is_seen(database, tmp_path):
         async with sole_bot(database):
             assert await is_bot_running(database, tmp_path)
 
-    async with asyncio.timeout(10):  # a server lets go of a connection's locks after its end
+    async with asyncio.timeout(30):  # a server lets go of a connection's locks after its end
         while await is_bot_running(database, tmp_path):
             await asyncio.sleep(0.02)
 

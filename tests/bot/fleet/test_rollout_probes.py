@@ -82,7 +82,7 @@ async def test_the_watcher_outlives_a_pass_that_fails(caplog):
                 raise OSError("away")
             return True
 
-    async with Watcher(Runner(), busy=0.001, idle=0.001).watched(), asyncio.timeout(10):
+    async with Watcher(Runner(), busy=0.001, idle=0.001).watched(), asyncio.timeout(30):
         while passes.qsize() < 3:
             await asyncio.sleep(0.001)
 

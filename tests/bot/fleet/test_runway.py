@@ -95,7 +95,7 @@ async def test_it_looks_again_also_after_it_could_not_until_the_end(caplog):
         seen.put_nowait(len(caplog.records))
         raise MachineError("away")
 
-    async with Runway(burn, pause=0).watched(), asyncio.timeout(5):
+    async with Runway(burn, pause=0).watched(), asyncio.timeout(30):
         for _ in range(3):
             await seen.get()
     assert "runway not known" in caplog.text

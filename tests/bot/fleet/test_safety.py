@@ -187,7 +187,7 @@ async def test_an_agent_that_begins_to_move_while_it_waits_for_its_snapshot_is_l
         await world.turn(agent_id)
     world.clock.now += MINUTES * 60
     await world.safety.look()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(told.asked) < module.AT_ONCE:
             await asyncio.sleep(0.01)
     (waits,) = {f"u{agent_id}" for agent_id in range(1, module.AT_ONCE + 2)} - set(told.asked)
@@ -205,7 +205,7 @@ async def test_few_are_taken_at_once_and_looks_go_on_meanwhile(world, told):
     for _ in range(3):
         world.clock.now += MINUTES * 60
         await world.safety.look()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(told.asked) < module.AT_ONCE:
             await asyncio.sleep(0.01)
     told.may_go.set()
@@ -285,7 +285,7 @@ async def test_watching_goes_on_after_an_error_and_ends_with_its_block(world, to
         looked.set()
 
     monkeypatch.setattr(world.safety, "look", look)
-    async with world.safety.watched(), asyncio.timeout(10):
+    async with world.safety.watched(), asyncio.timeout(30):
         await looked.wait()
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("safety")] == []
 

@@ -98,7 +98,7 @@ def is_over(one):
 
 
 async def until(fact):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not fact():
             await asyncio.sleep(0.01)
 

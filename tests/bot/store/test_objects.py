@@ -188,7 +188,7 @@ async def test_a_large_object_goes_in_parts_few_at_a_time(tmp_path, s3):
             yield bytes(MB)
 
     putting = asyncio.create_task(objects.put("a", endless()))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while sum(asked.startswith("PUT") for asked in s3.asked) < module.UPLOADS:
             await asyncio.sleep(0.01)
     # A server that does not take them holds up who brings them.

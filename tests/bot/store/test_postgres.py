@@ -270,7 +270,7 @@ def holders(postgres, name):
 
 
 async def until(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not (met := condition()):
             await asyncio.sleep(0.02)
     return met
@@ -350,7 +350,7 @@ async def test_a_lock_that_another_bot_has_taken_meanwhile_ends_this_one(postgre
             postgres.execute(f"SELECT pg_terminate_backend({pid})")
             await stealing
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await database.lost.wait()
 
 
@@ -399,5 +399,5 @@ async def test_a_transaction_that_was_frozen_ends_before_the_lock_does(postgres,
 async def test_a_server_that_went_away_for_good_ends_the_bot_that_only_waits(postgres, name, impatient):
     async with bot_on(postgres.url(name), patience=0.5) as database:
         with postgres.away():
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await database.lost.wait()

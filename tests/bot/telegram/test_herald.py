@@ -28,7 +28,7 @@ TEXTS = load_texts()
 SAY = TEXTS.speak("en")
 NOON = 1_800_014_400.0
 """12:00 UTC on 15 January 2027."""
-DEADLINE_SECONDS = 10
+DEADLINE_SECONDS = 30
 FACTS: dict[str, Any] = {
     "name": "Ada", "minutes": 12, "at": NOON, "cap": "agent", "agent": 7,
     "machine": "m-1", "rollout": 12, "reason": "Canaries failed.",

@@ -38,7 +38,7 @@ class Polling:
         self.task = asyncio.create_task(self.intake.run())
 
     async def next_text(self):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             message = (await self.handled.get()).message
         return message and message.text
 
@@ -98,7 +98,7 @@ async def test_telegram_is_known_to_answer_at_once_although_nobody_writes(telegr
     async with bot_of(telegram, telegram.token) as bot:
         polling = Polling(bot, inbox)
         assert polling.intake.trouble() == "no answer from Telegram yet"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while polling.intake.trouble():
                 await asyncio.sleep(0.01)
         await polling.stop()
@@ -116,7 +116,7 @@ async def test_silence_is_trouble_and_the_next_answer_ends_it(telegram, inbox, c
         assert polling.intake.trouble() == "no answer from Telegram for 130 s"
         await olga.send("two")
         await polling.next_text()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while polling.intake.trouble():
                 await asyncio.sleep(0.01)
         await polling.stop()
@@ -126,7 +126,7 @@ async def test_a_wrong_token_ends_polling(telegram, inbox):
     request, updates_request = AiohttpRequest(), AiohttpRequest()
     stranger = ExtBot("1:wrong", base_url=f"{telegram.url}/bot", request=request, get_updates_request=updates_request)
     await updates_request.initialize()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(InvalidToken):
             await Intake(stranger, inbox, print).run()
     await updates_request.shutdown()

@@ -23,7 +23,7 @@ from tests.fakes.telegram_views import FaultKind, MessageView
 
 TEXTS = load_texts()
 NOW = 1_800_000_000.0
-DEADLINE_SECONDS = 10
+DEADLINE_SECONDS = 30
 
 
 @dataclass

@@ -198,7 +198,7 @@ async def test_a_letter_of_nothing_is_over_at_once(stage: Stage) -> None:
 async def test_told_to_stop_while_it_sends_it_writes_down_that_it_has_sent(stage: Stage) -> None:
     await stage.write("⏰ Eat")
     delivering = asyncio.create_task(stage.postman.deliver(stage.owner.id))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await stage.telegram.outbox("sendMessage"):
             await asyncio.sleep(0)
     delivering.cancel()

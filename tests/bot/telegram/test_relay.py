@@ -101,7 +101,7 @@ class Stage:
 
     async def finish(self, showing: asyncio.Task[Outcome]) -> Outcome:
         """Let time pass until the turn is over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not showing.done():
                 await self.clock.advance(0.5)
         return await showing
@@ -117,7 +117,7 @@ class Stage:
         return [message.text for message in await self.messages()]
 
     async def until_called(self, method: str, times: int) -> list[str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(calls := await self.calls(method)) < times:
                 pass
         return calls

@@ -15,6 +15,6 @@ QUICK = Patience(process=1, place=1, forget=1, poll=0.01, watch=0.5)
 
 async def until(fact):
     """Until something holds that the double does in the background."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not fact():
             await asyncio.sleep(0.005)
