@@ -1,8 +1,10 @@
 """The provider `aleph`: order, wait, find, give back, without ever losing sight of what is paid for."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from itertools import batched
 from typing import Any
 
 from bot.errors import MachineError, NotReached
@@ -22,6 +24,9 @@ from bot.store.models import Rental, RentalState
 __all__ = ["AlephProvider", "Lost", "NotPlaced", "Ordered", "Patience", "StillThere"]
 
 log = logging.getLogger(__name__)
+
+ASKED_AT_ONCE = 8
+"""Prices of instances: the network tells one at a time, and thousands one after the other take minutes."""
 
 
 class AlephProvider:
@@ -124,8 +129,15 @@ class AlephProvider:
     async def burn(self) -> Burn:
         """What the wallet has and spends, whoever uses it."""
         running = await self._network.own_instances(self._wallet.address)
-        costs = [await self._network.cost(item_hash) for item_hash in running]
-        return Burn(await self._network.balance(self._wallet.address), sum(costs))
+        per_second = 0.0
+        for some in batched(running, ASKED_AT_ONCE):
+            # All of them have ended before any error is raised: nothing goes on behind the caller's back.
+            costs = await asyncio.gather(*map(self._network.cost, some), return_exceptions=True)
+            for cost in costs:
+                if isinstance(cost, BaseException):
+                    raise cost
+                per_second += cost
+        return Burn(await self._network.balance(self._wallet.address), per_second)
 
     async def credits_per_hour(self) -> float:
         """Of an instance as they are ordered now: what the network takes for the newest, or the price that is known."""

@@ -23,7 +23,7 @@ notice-cap = { $cap ->
         [agent] Your agent { $name } was put to sleep: it has used up what one agent may cost.
         [owner] Your agent { $name } was put to sleep: your agents together have used up what they may cost.
        *[total] Your agent { $name } was put to sleep: all agents here together have used up what they may cost.
-    } Nothing is lost. It wakes when the operator of this bot raises that limit.
+    } Nothing is lost. It wakes when you write to it next month, or after the operator of this bot has raised that limit.
 # name
 notice-no-credits = Your agent { $name } was put to sleep: this bot's credits are used up, and machines cannot be paid for. Nothing is lost. It wakes when you write to it after the operator has topped up.
 

@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr
 
 from bot.errors import BadSettings, MachineError, NoCapacity, NoCredit, NotReached
+from bot.machines.aleph.network import NetworkAway
 from bot.machines.aleph.nodes import Size
-from bot.machines.aleph.provider import NotPlaced, Patience, StillThere
+from bot.machines.aleph.provider import ASKED_AT_ONCE, NotPlaced, Patience, StillThere
 from bot.machines.aleph.wallet import Order, Wallet
 from bot.machines.provider import Priced
 from bot.store.models import Rental, RentalState
@@ -289,3 +290,29 @@ async def test_the_price_of_a_machine_is_what_the_network_takes_for_the_newest(p
 
     assert await provider.credits_per_hour() == pytest.approx(burn.per_second * 3_600)
     assert isinstance(provider, Priced)
+
+
+async def test_the_prices_of_many_machines_are_asked_a_few_at_a_time(provider, monkeypatch):
+    instances, asked, peak = [str(number) for number in range(20)], 0, 0
+
+    async def own_instances(_address):
+        return dict.fromkeys(instances)
+
+    async def cost(item_hash):
+        nonlocal asked, peak
+        asked += 1
+        peak = max(peak, asked)
+        await asyncio.sleep(0)
+        asked -= 1
+        if item_hash == "nobody":
+            raise NetworkAway("the network does not answer")
+        return 0.5
+
+    monkeypatch.setattr(provider._network, "own_instances", own_instances)
+    monkeypatch.setattr(provider._network, "cost", cost)
+
+    assert ((await provider.burn()).per_second, peak) == (10.0, ASKED_AT_ONCE)
+    instances[3] = "nobody"
+    with pytest.raises(NetworkAway):
+        await provider.burn()
+    assert asked == 0
