@@ -53,10 +53,10 @@ class Endings:
 
     async def end(self, rental: Rental) -> None:
         """Wipe, erase, close its ports, forget; `StillThere` until the network confirms it."""
-        if rental.state is RentalState.GONE:
-            return
         if rental.sent_at is None:
-            await self._ledger.gone(rental.reference)
+            await self._ledger.drop(rental.reference)
+            rental = await self._ledger.get(rental.reference)  # it may have been sent a moment ago
+        if rental.state is RentalState.GONE:
             return
         if rental.state is not RentalState.GIVEN_UP:
             # One that nobody was ever on did not start, or its network is broken: a bad node, for a while.

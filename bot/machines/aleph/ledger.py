@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, func, update
 from sqlmodel import col, select
 
 from bot.store.database import Database
@@ -13,6 +13,7 @@ from bot.store.models import Rental, RentalState
 
 AVOID_SECONDS = 600.0
 """A node that failed is left alone so long."""
+LIVING = (RentalState.SIGNED, RentalState.PAID)
 
 
 class Ledger:
@@ -38,8 +39,7 @@ class Ledger:
 
     async def current(self, machine_id: str) -> Rental | None:
         """The order that is or may become the machine."""
-        living = (RentalState.SIGNED, RentalState.PAID)
-        found = [rental for rental in await self.of(machine_id) if rental.state in living]
+        found = [rental for rental in await self.of(machine_id) if rental.state in LIVING]
         return found[-1] if found else None
 
     async def get(self, reference: str) -> Rental:
@@ -71,9 +71,14 @@ class Ledger:
         """A node did not take an order. Kept in memory alone: after a restart it may be asked again."""
         self._refused[node] = self._clock()
 
-    async def sending(self, reference: str) -> None:
-        """It is about to be sent: from the first time on somebody may know it."""
-        await self._set(reference, col(Rental.sent_at).is_(None), sent_at=self._clock())
+    async def sending(self, reference: str) -> bool:
+        """It is about to be sent: from the first time on somebody may know it. False: it was given up, and must not."""
+        may_be = col(Rental.state).in_(LIVING)
+        return await self._set(reference, may_be, sent_at=func.coalesce(col(Rental.sent_at), self._clock()))
+
+    async def drop(self, reference: str) -> None:
+        """If it has not been sent by now, it never will be."""
+        await self._set(reference, col(Rental.sent_at).is_(None), state=RentalState.GONE, ended_at=self._clock())
 
     async def paid(self, reference: str) -> None:
         """It is taken, and costs money. One that was given up meanwhile stays so."""
@@ -96,8 +101,9 @@ class Ledger:
         """Remember by what its SSH server was known at the first contact."""
         await self._set(reference, host_key=host_key)
 
-    async def _set(self, reference: str, *conditions: ColumnElement[bool], **values: Any) -> None:
+    async def _set(self, reference: str, *conditions: ColumnElement[bool], **values: Any) -> bool:
+        """True if it was as the conditions say."""
         is_open = col(Rental.state) != RentalState.GONE
         async with self._database.transaction() as transaction:
             change = update(Rental).where(col(Rental.reference) == reference, is_open, *conditions)
-            await transaction.execute(change.values(**values))
+            return (await transaction.execute(change.values(**values))).rowcount == 1

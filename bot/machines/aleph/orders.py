@@ -66,7 +66,6 @@ class Orders:
 
     async def settle(self, rental: Rental) -> None:
         """Send the order until the network says what becomes of it."""
-        await self._ledger.sending(rental.reference)
         try:
             verdict = await self._patience.until(lambda: self._send(rental), self._patience.process)
         except TimeoutError as error:
@@ -82,6 +81,8 @@ class Orders:
         try:
             verdict = await self._network.verdict(rental.reference)
             if verdict.status is InstanceStatus.UNKNOWN:
+                if not await self._ledger.sending(rental.reference):
+                    raise NotReached(f"{rental.reference} was given up before the network knew it")
                 verdict = await self._network.broadcast(json.loads(rental.order))
         except NetworkAway as error:
             log.warning(line("network away", hash=rental.reference, why=error))

@@ -8,7 +8,7 @@ import pytest
 from bot.errors import NotReached
 from bot.machines.aleph.provider import Patience, StillThere
 from bot.store.models import RentalState
-from tests.bot.machines.aleph.parts import HOST_KEY, MACHINE
+from tests.bot.machines.aleph.parts import HOST_KEY, MACHINE, until
 from tests.fakes.aleph_world import Status
 
 
@@ -161,9 +161,12 @@ async def test_an_order_that_nobody_knows_keeps_none_of_the_others(aleph, ledger
 
 
 async def test_one_given_up_meanwhile_does_not_become_a_machine(aleph, ledger, provider):
+    aleph.world.faults.process_after = 0.2
     rental = await provider._orders.new(MACHINE)
+    settling = asyncio.create_task(provider._orders.settle(rental))
+    await until(lambda: aleph.world.posts)
     await ledger.give_up(rental.reference, "")
-    await provider._orders.settle(rental)
+    await settling
     with pytest.raises(NotReached):
         await provider.reach(MACHINE)
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
 
 from bot.errors import BadSettings, MachineError, NoCapacity, NoCredit, NotReached
-from bot.machines.aleph.network import NetworkAway
+from bot.machines.aleph.network import Network, NetworkAway
 from bot.machines.aleph.nodes import Size
 from bot.machines.aleph.provider import ASKED_AT_ONCE, NotPlaced, Patience, StillThere
 from bot.machines.aleph.wallet import Order, Wallet
@@ -106,6 +107,34 @@ async def test_after_a_crash_before_sending_nothing_has_to_be_forgotten(aleph, l
         await first.rent(MACHINE)
     await make().give_back(MACHINE)
     assert (await ledger.known(), aleph.world.posts) == ({}, [])
+
+
+async def test_one_that_is_given_back_while_it_is_ordered_is_never_sent(aleph, ledger, make, monkeypatch):
+    first, verdict = make(), Network.verdict
+
+    async def slow(network, item_hash):
+        if await ledger.known():
+            await make().give_back(MACHINE)
+        return await verdict(network, item_hash)
+
+    monkeypatch.setattr(first._orders._network, "verdict", partial(slow, first._orders._network))
+    with pytest.raises(NotReached, match="given up"):
+        await first.rent(MACHINE)
+    assert (await ledger.known(), aleph.world.posts) == ({}, [])
+
+
+async def test_one_that_is_given_back_while_it_is_sent_is_forgotten(aleph, ledger, make, monkeypatch):
+    first, second = make(), make()
+    monkeypatch.setattr(first._orders, "settle", _crash)
+    with pytest.raises(RuntimeError):
+        await first.rent(MACHINE)
+    known = await ledger.of(MACHINE)
+    await second.rent(MACHINE)
+
+    monkeypatch.setattr(second._ledger, "of", lambda _machine_id: asyncio.sleep(0, known))  # as it was before
+    await second.give_back(MACHINE)
+
+    assert ([each.sent_at for each in known], aleph.world.running(), await ledger.known()) == ([None], [], {})
 
 
 async def _crash(_rental: Rental) -> None:
