@@ -261,7 +261,8 @@ class World:
             return
         vm = node.vms[entry.hash] = Vm(entry.hash, node, started_at=self.time())
         await asyncio.sleep(node.faults.boot_after)
-        if node.faults.never_boots:
+        # Forgotten or placed elsewhere meanwhile: what runs there has the same hash, and is not to be stopped.
+        if node.faults.never_boots or node.vms.get(entry.hash) is not vm:
             return
         keys = entry.content.get("authorized_keys") or []
         ports = await self.machines.start(entry.hash, keys)

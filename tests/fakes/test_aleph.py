@@ -15,7 +15,7 @@ from aleph_message.models.execution.environment import HostRequirements, NodeReq
 from aleph_message.status import MessageStatus
 
 from tests.fakes.aleph import AlephDouble
-from tests.fakes.aleph_world import ROOTFS
+from tests.fakes.aleph_world import ROOTFS, Entry, NoMachines, Status
 
 DAY_OF_ONE = 342_000
 CREDIT = Payment(type=PaymentType.credit)
@@ -227,3 +227,35 @@ async def mapped(aleph, message):
     async with httpx.AsyncClient() as http:
         listed = (await http.get(f"{node.address}/v2/about/executions/list")).json()
     return listed[message.item_hash]["networking"]["mapped_ports"]
+
+
+class Counted(NoMachines):
+    """Which are started and stopped, in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def start(self, item_hash, keys):
+        self.seen.append("start")
+        return await super().start(item_hash, keys)
+
+    async def stop(self, item_hash):
+        self.seen.append("stop")
+
+
+async def test_one_that_is_placed_elsewhere_while_it_boots_starts_only_there():
+    machines = Counted()
+    async with AlephDouble(2, machines) as aleph:
+        world = aleph.world
+        first, second = world.nodes.values()
+        entry = Entry({"item_hash": "a" * 64, "sender": "0x1", "type": "INSTANCE"}, {}, Status.PROCESSED, world.time())
+        world.entries[entry.hash] = entry
+        first.faults.boot_after = 0.2
+        booting = asyncio.create_task(world.boot(entry, first))
+        await until(lambda: entry.hash in first.vms)
+
+        world.move(entry.hash, second)
+        await booting
+
+        assert machines.seen == ["stop", "start"]
+        assert second.vms[entry.hash].ports
