@@ -73,8 +73,9 @@ class Run:
                         if isinstance(event, protocol.Final):
                             return
             except AgentHeld:
-                async for said in self._held():
-                    yield said
+                async with aclosing(self._held()) as words:
+                    async for said in words:
+                        yield said
             except (AgentOffline, AgentBusy) as error:
                 self._note_break(error)
                 if not await self._route.is_up(self._turn.agent_id):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from agent import protocol
@@ -77,7 +77,10 @@ class Conversations:
         speech = self._texts.speak(user.language if user else None)
         events = Events(self._turns, turn, agent, speech)
         try:
-            outcome = await self._relay.show(await self._conversation(turn, agent, speech), events.shown())
+            # Closed here, and not whenever it is collected: the relay reads no further than the final event, and a
+            # stream that is first closed by the end of the loop finds the connections under it being closed as well.
+            async with aclosing(events.shown()) as shown:
+                outcome = await self._relay.show(await self._conversation(turn, agent, speech), shown)
         except NotDelivered as error:
             log.warning(line("answer not delivered yet", turn=turn.id, why=error))
             return False
@@ -117,7 +120,7 @@ class Events:
         self._is_waking = False
         self.seen = turn.seen
 
-    async def shown(self) -> AsyncIterator[protocol.Event | Word]:
+    async def shown(self) -> AsyncGenerator[protocol.Event | Word]:
         """Ends with a final event, whatever happens to the agent."""
         if self._agent is None or self._agent.wanted is Wanted.DELETED:
             yield self._failed(protocol.ErrorKind.INTERNAL, "agent-deleted", retryable=False)
