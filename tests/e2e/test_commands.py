@@ -357,7 +357,7 @@ async def test_stop_keeps_what_was_said_and_retry_asks_again(baal, talking):
     await baal.libertai.reply("All.")
     await talking.press("Retry")
 
-    await talking.wait_for("All.", timeout=20)
+    await talking.wait_for("All.")
 
 
 async def test_a_stop_button_of_an_answer_that_is_over_is_taken_away_and_stops_nothing_else(baal, talking):
@@ -376,7 +376,7 @@ async def test_a_stop_button_of_an_answer_that_is_over_is_taken_away_and_stops_n
 
     await talking.wait_for("an old piece", message_id=old.id)
     await baal.libertai.release()
-    assert "word39" in (await talking.wait_for("word39", timeout=20)).text
+    assert "word39" in (await talking.wait_for("word39")).text
 
 
 async def test_a_fresh_start_forgets_the_conversation(baal, talking):

@@ -111,7 +111,7 @@ async def test_what_is_done_is_shown_again_after_the_bot_was_restarted_and_the_s
     stage.agent.say(tool("b.md", ToolState.DONE), tool("c.md"))
 
     async with running_bot(stage.settings):
-        again = await owner.wait_for("📄 Reading c.md… (+1)", timeout=20)
+        again = await owner.wait_for("📄 Reading c.md… (+1)")
         stage.agent.cut()
         attached = await stage.agent.until_asked(3)
         stage.agent.say(tool("c.md", ToolState.DONE))

@@ -91,7 +91,7 @@ async def test_what_was_sent_while_the_bot_was_dead_is_handled_once_and_in_order
 
     await world.bot.start()
 
-    await owner.wait_for("Pick a model", timeout=20)
+    await owner.wait_for("Pick a model")
     await owner.press("scripted")
     check = await owner.wait_for("Check", button="Deploy")
     assert "Name: Ada" in check.text
@@ -128,7 +128,7 @@ async def test_an_answer_is_delivered_whole_and_once_after_the_bot_was_killed_in
     owner = await talking(world)
     await world.libertai.script(Script(text=LONG, hold_after=20))
     await owner.send("Count.")
-    await owner.wait_for("word5", timeout=20)
+    await owner.wait_for("word5")
     await world.until_recorded()
 
     await world.bot.kill()
@@ -136,7 +136,7 @@ async def test_an_answer_is_delivered_whole_and_once_after_the_bot_was_killed_in
     await world.bot.start()
 
     await owner.wait_for("word59", timeout=30)
-    answer = await owner.wait_whole(timeout=20)
+    answer = await owner.wait_whole()
     assert answer.text == LONG
     assert len(await answers(owner, "word5")) == 1
     assert len(await world.libertai.calls()) == 1, "the model was asked once"
@@ -161,14 +161,14 @@ async def test_an_agent_killed_in_an_answer_answers_again_by_itself(world):
     owner = await talking(world)
     await world.libertai.script(Script(text=LONG, hold_after=20))
     await owner.send("Count.")
-    await owner.wait_for("word5", timeout=20)
+    await owner.wait_for("word5")
     await world.libertai.reply("All of it.")
 
     for pid in world.agent_pids():
         os.killpg(pid, signal.SIGKILL)
 
     await owner.wait_for("All of it.", timeout=60)
-    answer = await owner.wait_whole(timeout=20)
+    answer = await owner.wait_whole()
     assert answer.text == "All of it."
     assert len(await answers(owner, "word5")) == 0
 

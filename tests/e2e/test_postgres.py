@@ -56,7 +56,7 @@ async def test_an_answer_survives_a_crash_of_the_server_in_it(world, postgres):
     owner = await talking(world)
     await world.libertai.script(Script(text=LONG, hold_after=20))
     await owner.send("Count.")
-    await owner.wait_for("word5", timeout=20)
+    await owner.wait_for("word5")
     await world.until_recorded()
 
     async with kept_up(world.bot):
@@ -64,7 +64,7 @@ async def test_an_answer_survives_a_crash_of_the_server_in_it(world, postgres):
             await world.libertai.release()
 
         await owner.wait_for("word59", timeout=30)
-        answer = await owner.wait_whole(timeout=20)
+        answer = await owner.wait_whole()
         assert answer.text == LONG
         assert len(await answers(owner, "word5")) == 1
         await world.libertai.reply("Here I am.")

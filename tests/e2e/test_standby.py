@@ -73,7 +73,7 @@ async def test_one_that_stands_by_is_well_and_ends_when_it_is_told_to(world, sec
     await world.libertai.reply("Here I am.")
     async with frozen(world.bot):
         await owner.send("Are you there?")
-    await owner.wait_for("Here I am.", timeout=20)
+    await owner.wait_for("Here I am.")
     answer = await second.says()
 
     assert (answer.status_code, answer.json()["status"], answer.json()["checks"]) == (200, "standby", {})
@@ -104,7 +104,7 @@ async def test_a_frozen_bot_is_replaced_and_says_nothing_more_when_it_comes_back
     owner = await talking(world)
     await world.libertai.script(Script(text=LONG, hold_after=20))
     await owner.send("Count.")
-    await owner.wait_for("word5", timeout=20)
+    await owner.wait_for("word5")
     await world.until_recorded()
     await world.libertai.reply("Here I am.")
 
@@ -114,7 +114,7 @@ async def test_a_frozen_bot_is_replaced_and_says_nothing_more_when_it_comes_back
         await owner.send("Are you there?")
         await owner.wait_for("Here I am.", timeout=60)
 
-    assert await world.bot.wait(timeout=20) == os.EX_TEMPFAIL
+    assert await world.bot.wait(timeout=30) == os.EX_TEMPFAIL
     assert [len(await answers(owner, words)) for words in ("word5", "word59", "Here I am.")] == [1, 1, 1]
     assert len(await world.libertai.calls()) == 2, "the model was asked once for each"
     assert "another bot works on the database" in world.bot.log.read_text()
@@ -130,6 +130,6 @@ async def test_a_deployment_that_was_frozen_is_made_once(world, second):
     async with frozen(world.bot):
         await making
 
-    assert await world.bot.wait(timeout=20) == os.EX_TEMPFAIL
+    assert await world.bot.wait(timeout=30) == os.EX_TEMPFAIL
     assert len(await answers(owner, "Ada is live")) == 1
     assert len(await world.machines.listed()) == 1

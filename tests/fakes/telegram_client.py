@@ -213,7 +213,7 @@ class Press:
         assert self.view.kind is PressKind.COPY, f"this button does not copy, it is a {self.view.kind} button"
         return self.view.value
 
-    async def answer(self, timeout: float = 10) -> AnswerView:
+    async def answer(self, timeout: float = 30) -> AnswerView:
         """What answerCallbackQuery said, once it came."""
         assert self.view.kind is PressKind.CALLBACK, f"only callback buttons are answered, this is a {self.view.kind}"
         path = f"/callbacks/{self.view.value}"
@@ -310,7 +310,7 @@ class SimUser:
         text: str = "",
         *,
         button: str = "",
-        timeout: float = 10,
+        timeout: float = 30,
         chat: int | None = None,
         message_id: int = 0,
         anywhere: bool = False,
@@ -329,7 +329,7 @@ class SimUser:
             raise NothingCame(f"no {wanted} for {self.name} in {timeout} s\n{await transcript(self.sim, chat_id)}")
         return found.message
 
-    async def wait_whole(self, *, timeout: float = 10) -> MessageView:
+    async def wait_whole(self, *, timeout: float = 30) -> MessageView:
         """The bot's newest message once it is not being written any more: an answer that grows has a Stop button."""
         async with asyncio.timeout(timeout):
             message = await self.wait_for(timeout=timeout)

@@ -299,7 +299,7 @@ class Chats(Controller):
         button: FromQuery[str] = "",
         after: FromQuery[int] = 0,
         message_id: FromQuery[int] = 0,
-        timeout: FromQuery[float] = 10.0,
+        timeout: FromQuery[float] = 30.0,
     ) -> WaitView:
         """The newest message of the bot, changed after `after`, whose present text and buttons fit; or null."""
         chat = people.chat_of(world, chat_id)
@@ -337,7 +337,7 @@ class Workshop(Controller):
 
     @get("/callbacks/{callback_id:str}")
     async def callback(
-        self, callback_id: FromPath[str], world: NamedDependency[World], timeout: FromQuery[float] = 10.0
+        self, callback_id: FromPath[str], world: NamedDependency[World], timeout: FromQuery[float] = 30.0
     ) -> AnswerView | None:
         """The answer to a press, once it comes; null when none came in time."""
         if callback_id not in world.callbacks:
