@@ -51,6 +51,12 @@ def build(image: str, folder: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def image_names(client: docker.DockerClient, start: str) -> list[str]:
+    """Tags and digests that begin so. Not by `images.list`, which fails where another process removes one meanwhile."""
+    listed = [[*(image["RepoTags"] or []), *(image["RepoDigests"] or [])] for image in client.api.images()]
+    return [name for names in listed for name in names if name.startswith(start)]
+
+
 @dataclass(frozen=True)
 class Ran:
     """How a command in a container ended. `how` is the launcher's account of it."""

@@ -76,7 +76,7 @@ class DockerHands:
         return self._container(place).id
 
     def is_gone(self, running):
-        return running not in {container.id for container in self._client.containers.list()}
+        return running not in {container["Id"] for container in self._client.api.containers()}
 
     def kill(self, place):
         container = self._container(place)

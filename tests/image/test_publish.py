@@ -15,7 +15,7 @@ from docker.errors import ImageNotFound
 from scripts.image import changelog, push, release, source
 from scripts.image.commands import Refused
 from scripts.image.limits import RELEASED
-from tests.containers import ROOT
+from tests.containers import ROOT, image_names
 from tests.image.registry import registry  # noqa: F401  a fixture
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
@@ -91,11 +91,9 @@ def clone(original, tmp_path):
 
 
 def forget(docker_client, path):
-    for image in docker_client.images.list():
-        for name in [*image.tags, *image.attrs["RepoDigests"]]:
-            if name.startswith(path):
-                with suppress(ImageNotFound):  # the last tag takes the digest along
-                    docker_client.images.remove(name)
+    for name in image_names(docker_client, path):
+        with suppress(ImageNotFound):  # the last tag takes the digest along
+            docker_client.images.remove(name)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from bot.machines.images import Account, Images, loopback_port, registry_of
 from bot.machines.provider import Place
 from bot.machines.ssh import NotOffered, Ssh
 from scripts.image.registry import PROGRAM, is_installed, loopback_registry
+from tests.containers import image_names
 from tests.needs import IN_CI
 from tests.sshd import KEY, OFFERED, Elsewhere, free_port, running_sshd
 
@@ -49,10 +50,7 @@ def release(registry, docker_client):
 
     def make(text="one", tag="v1", *, keep=False):
         name = f"{repository}:{tag}"
-        # Unlike any other: another process would remove the parts that both have in common.
-        dockerfile = f'FROM scratch\nLABEL text={text} of={repository}\nCMD ["/none"]\n'.encode()
-        # To look for a like one it would read every image without a parent, and fail if another process removes one.
-        docker_client.images.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, nocache=True)
+        small_image(docker_client, name, text)
         told = docker_client.images.push(name, auth_config={"username": USER, "password": PASSWORD})
         assert "error" not in told, told
         digest = docker_client.images.get(name).attrs["RepoDigests"][0]
@@ -64,16 +62,17 @@ def release(registry, docker_client):
     forget(docker_client, repository)
 
 
+def small_image(docker_client, name, text):
+    """Unlike any other: another process would remove the parts that both have in common."""
+    dockerfile = f'FROM scratch\nLABEL text={text} of={secrets.token_hex(4)}\nCMD ["/none"]\n'.encode()
+    # To look for a like one it would read every image without a parent, and fail if another process removes one.
+    docker_client.images.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, nocache=True)
+
+
 def forget(docker_client, repository):
-    for name in names(docker_client, repository):
+    for name in image_names(docker_client, repository):
         with contextlib.suppress(ImageNotFound):  # the last tag takes the digest along
             docker_client.images.remove(name, force=True)
-
-
-def names(docker_client, repository):
-    found = docker_client.api.images()
-    listed = [name for image in found for name in [*(image["RepoTags"] or []), *(image["RepoDigests"] or [])]]
-    return [name for name in listed if name.startswith(repository)]
 
 
 @pytest.fixture
@@ -151,17 +150,20 @@ async def test_older_images_go_but_none_that_is_used(here, release, docker_clien
     finally:
         container.remove()
 
-    left = names(docker_client, repository)
+    left = image_names(docker_client, repository)
     assert {used, current, f"{repository}:v1", f"{repository}:v3", f"{repository}-other:v1"} <= set(left)
     assert not {unused, f"{repository}:v2"} & set(left)
 
 
 @pytest.mark.image
 async def test_an_image_that_nobody_could_bring_back_stays(here, docker_client, agent_image):
-    before = docker_client.api.images()
-    await Images().forget_older(here, agent_image, docker_client.images.get(agent_image))
-    assert docker_client.images.get(agent_image)
-    assert {image["Id"] for image in before} <= {image["Id"] for image in docker_client.api.images()}
+    older = f"{agent_image.partition(':')[0]}:older-{secrets.token_hex(4)}"
+    small_image(docker_client, older, "older")
+    try:
+        await Images().forget_older(here, agent_image, docker_client.images.get(agent_image))
+        assert {agent_image, older} <= set(image_names(docker_client, "baal/"))
+    finally:
+        docker_client.images.remove(older)
 
 
 # --- through SSH
