@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 
 import pytest
 import pytest_asyncio
@@ -458,10 +459,12 @@ async def test_hard_replies_are_shown_without_a_refusal(baal, talking, reply):
 
 
 async def test_the_days_free_messages_run_out_with_the_time_they_refill(baal, talking):
-    database = sqlite3.connect(baal.folder / "data" / "baal.sqlite")
-    with database:
-        database.execute("INSERT INTO dailyusage VALUES (?, date('now'), 50)", (talking.id,))
-    database.close()
+    def use_up():
+        with closing(sqlite3.connect(baal.folder / "data" / "baal.sqlite", timeout=30)) as database, database:
+            database.execute("INSERT INTO dailyusage VALUES (?, date('now'), 50)", (talking.id,))
+
+    # In a thread: the bot is in this loop, and goes on with whatever it is writing.
+    await asyncio.to_thread(use_up)
 
     await talking.send("one more")
 
