@@ -168,8 +168,11 @@ class Turns:
         deadline = time.monotonic() + ENDING_SECONDS
         while not await self._requeue(turn_id, chat_id):
             # The button is in the chat a moment before the row says that the turn has failed.
-            if time.monotonic() > deadline or not await self._is_running(turn_id, chat_id):
+            if time.monotonic() > deadline:
                 return False
+            if not await self._is_running(turn_id, chat_id):
+                # Unless it failed between the two looks, it is not one to run again.
+                return await self._requeue(turn_id, chat_id)
             await asyncio.sleep(ENDING_POLL_SECONDS)
         return True
 

@@ -162,6 +162,20 @@ async def test_a_turn_whose_end_is_shown_a_moment_before_it_is_over_can_be_retri
     assert await pressed
 
 
+async def test_a_turn_that_fails_between_the_two_looks_of_a_retry_can_be_retried(turns, agent, monkeypatch):
+    await turns.accept(ask(agent, 1))
+    turn = await turns.next(VICTOR)
+    is_running = turns._is_running
+
+    async def finish_and_look(turn_id, chat_id):
+        await turns.finish(turn, answered=False, is_charged=False)
+        return await is_running(turn_id, chat_id)
+
+    monkeypatch.setattr(turns, "_is_running", finish_and_look)
+
+    assert await turns.retry("u1", VICTOR)
+
+
 async def test_an_answered_turn_is_not_retried(turns, agent):
     await turns.accept(ask(agent, 1))
     await finish_next(turns, VICTOR, answered=True, is_charged=True)
