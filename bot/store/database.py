@@ -172,7 +172,8 @@ class Database:
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[AsyncConnection]:
-        connection = await reach(self.engine, patience=self.patience if self.is_server else 0)
+        patience = self.patience if self.is_server else 0
+        connection = await reach(self.engine, patience=patience, ending=self._given_back)
         try:
             yield connection
         finally:

@@ -77,6 +77,7 @@ class _Lock:
             database.engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", **server_options(database.engine.url)
         )
         self._connection: AsyncConnection | None = None
+        self._ending: set[asyncio.Future[None]] = set()
         self._sure_until = 0.0
         self._asking = asyncio.Lock()
 
@@ -113,6 +114,7 @@ class _Lock:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _first_try(self) -> bool:
         try:
@@ -165,7 +167,7 @@ class _Lock:
         return is_taken
 
     async def _connect(self) -> AsyncConnection:
-        self._connection = await reach(self._engine, patience=self._database.patience)
+        self._connection = await reach(self._engine, patience=self._database.patience, ending=self._ending)
         await self._connection.exec_driver_sql(NOTICE)
         await self._connection.exec_driver_sql(SILENCE)
         return self._connection

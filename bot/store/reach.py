@@ -33,12 +33,15 @@ QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 OTHERWISE = "Start the server, or correct host and port."
 
 
-async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
-    """A connection, waited for so many seconds; `DatabaseLost` says why there is none."""
+async def reach(engine: AsyncEngine, *, patience: float, ending: set[asyncio.Future[None]]) -> AsyncConnection:
+    """A connection, waited for so many seconds; `DatabaseLost` says why there is none.
+
+    In `ending` are those that are closed because nobody waits for them any more.
+    """
     deadline, pause = time.monotonic() + patience, FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await _connect(engine)
+            return await _connect(engine, ending)
         except DBAPIError as error:
             if _final_advice(error) or time.monotonic() + pause > deadline:
                 raise DatabaseLost(complaint(error)) from error
@@ -48,16 +51,24 @@ async def reach(engine: AsyncEngine, *, patience: float) -> AsyncConnection:
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
+async def _connect(engine: AsyncEngine, ending: set[asyncio.Future[None]]) -> AsyncConnection:
     connecting = asyncio.ensure_future(_connected(engine))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
         # Half a connection would be closed by nobody. A server that says nothing holds this up for `connect_timeout`.
-        await asyncio.wait({connecting})
-        if connecting.exception() is None:
-            await connecting.result().close()
+        closing = asyncio.ensure_future(_close(connecting))
+        ending.add(closing)
+        closing.add_done_callback(ending.discard)
+        # Who is cancelled again does not wait for it; it is closed all the same.
+        await asyncio.shield(closing)
         raise
+
+
+async def _close(connecting: asyncio.Future[AsyncConnection]) -> None:
+    await asyncio.wait({connecting})
+    if not connecting.cancelled() and connecting.exception() is None:
+        await connecting.result().close()
 
 
 async def _connected(engine: AsyncEngine) -> AsyncConnection:

@@ -144,12 +144,15 @@ async def test_a_connection_that_is_still_being_given_back_is_closed_too(databas
     assert database.engine.pool.checkedout() == 0
 
 
-async def test_who_is_cancelled_while_connecting_leaves_no_connection_behind(database):
+@pytest.mark.parametrize("times", [1, 2])
+async def test_who_is_cancelled_while_connecting_leaves_no_connection_behind(database, times):
     for steps in range(40):
         using = asyncio.create_task(database.trouble())
         for _ in range(steps):
             await asyncio.sleep(0)
-        using.cancel()
+        for _ in range(times):
+            using.cancel()
+            await asyncio.sleep(0)
         await asyncio.gather(using, return_exceptions=True)
         await database.close()
 
